@@ -1,0 +1,265 @@
+"""Immutable, content-addressed versions of what the stages make, and the lineage between them.
+
+An artifact is a folder `<home>/<version>/` whose `manifest.json` is written last: without it the version
+does not exist, so nothing half-written can ever be read. `<home>/latest` is a small alias moved by
+compare-and-swap. The version is a hash of the files alone, so the same content made by another engine,
+on another store or in another run has the same version.
+
+`materialize` is the one way in: it skips the work when `latest` already answers the same request.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from alchemy.errors import Conflict, ContractBroken, NotFound
+from alchemy.records import fingerprint
+from alchemy.store import Store
+
+MANIFEST = "manifest.json"
+
+# The folder of each artifact in the store. The names are the ones people know from the contract.
+HOMES = {
+    "cleaned_corpus": "processed/cleaned_corpus.jsonl",
+    "quarantine": "processed/quarantine.jsonl",
+    "rag_chunks": "processed/rag_chunks.jsonl",
+    "metrics": "processed/metrics.parquet",
+    "quant_features": "quant/final_features.parquet",
+    "quant_insights": "quant/insights.jsonl",
+    "sft_pairs": "sft",
+    "faiss_index": "index",
+    "evaluation": "evaluations",
+    "release": "releases",
+}
+
+
+def home(asset: str) -> str:
+    """Where versions of `asset` live: `raw/git` -> `listings/git`, an adapter -> `adapters/<name>`."""
+    if asset.startswith("raw/"):
+        return f"listings/{asset.removeprefix('raw/')}"
+    return HOMES.get(asset, f"adapters/{asset}")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """One file of an artifact; `path` is relative to the artifact's folder."""
+
+    path: str
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an artifact is asked to be made from. Equal requests need not be answered twice."""
+
+    asset: str
+    inputs: dict[str, str]  # asset -> version
+    code_version: str
+    parameters: dict[str, Any] = field(default_factory=dict)  # JSON values that change the result
+    run_id: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inputs, self.code_version, self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The manifest of one version."""
+
+    asset: str
+    version: str
+    files: tuple[ArtifactFile, ...]
+    inputs: dict[str, str]
+    code_version: str
+    parameters: dict[str, Any]
+    metrics: dict[str, Any]  # counts and measurements of the run that made it; not part of the version
+    run_id: str
+    created_at: str
+
+    @property
+    def folder(self) -> str:
+        return f"{home(self.asset)}/{self.version}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """An artifact, and whether it was already there for the same request."""
+
+    artifact: Artifact
+    reused: bool
+
+
+Build = Callable[[Path], dict[str, Any]]
+
+
+class Artifacts:
+    """The artifacts in one store. `cache` is a local folder for copies when the store is remote."""
+
+    def __init__(self, store: Store, cache: Path) -> None:
+        self.store = store
+        self.cache = cache
+
+    def latest(self, asset: str) -> Artifact:
+        """The current version. Raises NotFound where the asset was never made."""
+        alias = self._alias(asset)
+        if alias is None:
+            raise NotFound(f"{asset}: never materialized; run `dagster asset materialize --select {asset}`")
+        return self.get(asset, alias["version"])
+
+    def find(self, asset: str) -> Artifact | None:
+        """`latest`, or None where the asset was never made."""
+        return None if self._alias(asset) is None else self.latest(asset)
+
+    def get(self, asset: str, version: str) -> Artifact:
+        """One version. Raises NotFound."""
+        row = orjson.loads(self.store.get(f"{home(asset)}/{version}/{MANIFEST}"))
+        return Artifact(**{**row, "files": tuple(ArtifactFile(**file) for file in row["files"])})
+
+    def versions(self, asset: str) -> list[Artifact]:
+        """Every complete version, oldest first."""
+        found = []
+        for name in self.store.folders(home(asset)):
+            if self.store.head(f"{home(asset)}/{name}/{MANIFEST}"):
+                found.append(self.get(asset, name))
+        return sorted(found, key=lambda artifact: (artifact.created_at, artifact.version))
+
+    def materialize(self, request: Request, build: Build) -> Materialized:
+        """Answers the request: reuses `latest` where it was made from the same, else builds and publishes.
+
+        `build` gets an empty folder, fills it with files (sub-folders are fine) and returns metrics as JSON
+        values. Whatever it raises passes through, and nothing of it becomes visible.
+        """
+        alias = self._alias(request.asset)
+        if alias and alias["fingerprint"] == request.fingerprint:
+            return Materialized(self.get(request.asset, alias["version"]), reused=True)
+        with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
+            folder = Path(name)
+            metrics = build(folder)
+            return Materialized(self._publish(request, folder, metrics), reused=False)
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """A local folder with the artifact's files: the store's own, or a verified copy in the cache.
+
+        Raises ContractBroken when a copied file's sha256 is not the manifest's.
+        """
+        local = self.store.local_path(artifact.folder)
+        if local is not None:
+            return local
+        target = self.cache / artifact.folder
+        for file in artifact.files:
+            path = target / file.path
+            if not path.exists():
+                fresh = path.with_name(path.name + ".unverified")
+                self.store.download(f"{artifact.folder}/{file.path}", fresh)
+                if _sha256(fresh) != file.sha256:
+                    fresh.unlink()
+                    raise ContractBroken(f"{artifact.folder}/{file.path}: content is not what was published")
+                fresh.replace(path)
+        return target
+
+    def verify(self, artifact: Artifact) -> None:
+        """Reads every file and compares digests. Raises ContractBroken naming the first that differs."""
+        for file in artifact.files:
+            if self.store.sha256(f"{artifact.folder}/{file.path}") != file.sha256:
+                raise ContractBroken(f"{artifact.folder}/{file.path}: content is not what was published")
+
+    def parts(self, artifact: Artifact, prefix: str = "") -> Iterator[Path]:
+        """Local paths of the data files whose path starts with `prefix`, in order."""
+        folder = self.fetch(artifact)
+        for file in artifact.files:
+            if file.path.startswith(prefix):
+                yield folder / file.path
+
+    def lineage(self, asset: str, version: str) -> dict[str, Any]:
+        """The artifact and everything it was made from, as a tree of {asset, version, inputs}."""
+        artifact = self.get(asset, version)
+        return {
+            "asset": asset,
+            "version": version,
+            "created_at": artifact.created_at,
+            "run_id": artifact.run_id,
+            "inputs": [self.lineage(name, used) for name, used in sorted(artifact.inputs.items())],
+        }
+
+    def _alias(self, asset: str) -> dict[str, Any] | None:
+        return read_alias(self.store, f"{home(asset)}/latest")[0]
+
+    def _publish(self, request: Request, folder: Path, metrics: dict[str, Any]) -> Artifact:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = tuple(
+            ArtifactFile(path.relative_to(folder).as_posix(), _sha256(path), path.stat().st_size)
+            for path in paths
+        )
+        artifact = Artifact(
+            asset=request.asset,
+            version=fingerprint([(file.path, file.sha256) for file in files]),
+            files=files,
+            inputs=request.inputs,
+            code_version=request.code_version,
+            parameters=request.parameters,
+            metrics=orjson.loads(orjson.dumps(metrics)),  # as it will be read back
+            run_id=request.run_id,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        manifest = f"{artifact.folder}/{MANIFEST}"
+        if self.store.head(manifest) is None:
+            for file in files:
+                self.store.put(f"{artifact.folder}/{file.path}", folder / file.path)
+            # Two runs may publish the same content at once: same files, one manifest.
+            try:
+                self.store.create(manifest, orjson.dumps(asdict(artifact), option=orjson.OPT_INDENT_2))
+            except Conflict:
+                artifact = self.get(request.asset, artifact.version)
+        else:
+            artifact = self.get(request.asset, artifact.version)
+        self._point_latest(request, artifact)
+        return artifact
+
+    def _point_latest(self, request: Request, artifact: Artifact) -> None:
+        key = f"{home(request.asset)}/latest"
+        value = {"version": artifact.version, "fingerprint": request.fingerprint}
+        while True:
+            current, etag = read_alias(self.store, key)
+            if current == value:
+                return
+            try:
+                move_alias(self.store, key, value, etag)
+                return
+            except Conflict:
+                continue  # another run published in between: its version exists, ours is newer
+
+
+def read_alias(store: Store, key: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The alias' value and the etag to move it with; (None, None) where it was never set."""
+    try:
+        data, etag = store.get_with_etag(key)
+    except NotFound:
+        return None, None
+    return orjson.loads(data), etag
+
+
+def move_alias(store: Store, key: str, value: dict[str, Any], etag: str | None) -> None:
+    """Sets the alias if it is still at `etag` (None: if it does not exist). Raises Conflict."""
+    data = orjson.dumps(value)
+    if etag is None:
+        store.create(key, data)
+    else:
+        store.update(key, data, etag)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,156 @@
+"""Settings from the environment and `.env`, parsed once and validated with readable messages.
+
+Nested options are set with two underscores: `ALCHEMY_CHUNK__TARGET_TOKENS=160`. What models to use is
+not here but in `models.yaml` (see `catalog`).
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from dotenv import load_dotenv
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from alchemy.errors import BadConfig
+
+
+class Options(BaseModel):
+    """Options that change a result; their JSON is part of an artifact's request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CleanOptions(Options):
+    min_characters: int = Field(20, ge=0, description="Documents with fewer letters and digits are filtered.")
+    street_addresses: bool = Field(False, description="Mask street addresses too; these rules also err.")
+    near_duplicate_jaccard: float = Field(
+        0.9, ge=0, le=1, description="Texts at least this alike are near duplicates; 0 turns it off."
+    )
+    boilerplate_share: float = Field(
+        0.9, ge=0, le=1, description="Pages and files of at least so much boilerplate are filtered; 0: none."
+    )
+    max_document_bytes: int = Field(64 << 20, gt=0, description="Binary documents over this are quarantined.")
+    extract_seconds: float = Field(60.0, gt=0, description="Time limit of one PDF or Office extraction.")
+    extract_memory_mb: int = Field(2048, ge=256, description="Memory limit of one PDF or Office extraction.")
+    part_bytes: int = Field(32 << 20, ge=1 << 16, description="Size at which a new part file begins.")
+
+
+class ChunkOptions(Options):
+    target_tokens: int = Field(128, ge=32, le=4096, description="Tokens a chunk aims for (embedder's own).")
+    overlap_tokens: int = Field(
+        32, ge=0, description="Tokens of whole sentences repeated from the chunk before."
+    )
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> "ChunkOptions":
+        if self.overlap_tokens * 2 > self.target_tokens:
+            raise ValueError("overlap_tokens must be at most half of target_tokens")
+        return self
+
+
+class QuantOptions(Options):
+    max_base_columns: int = Field(256, ge=1, description="More numeric columns than this are refused.")
+    memory_mb: int = Field(512, ge=64, description="Working memory for products and correlations.")
+    max_correlation: float = Field(0.95, gt=0, le=1, description="A column at or over this |r| is redundant.")
+    min_variance_share: float = Field(
+        0.002,
+        ge=0,
+        lt=1,
+        description="A column whose most common value covers more than 1 - this is dropped.",
+    )
+    logs: bool = Field(False, description="Consider the logarithm of each column as a feature too.")
+
+
+class SynthesisOptions(Options):
+    max_samples: int = Field(2000, ge=1, description="Most pairs to write.")
+    pairs_per_chunk: int = Field(3, ge=1, le=10)
+    eval_share: float = Field(0.05, gt=0, lt=0.5)
+    holdout_share: float = Field(0.1, gt=0, lt=0.5)
+    budget_usd: float = Field(1.0, ge=0, description="Spending cap of one run with a paid provider.")
+    threads: int = Field(8, ge=1, le=64)
+
+
+class SearchOptions(Options):
+    candidates: int = Field(50, ge=1, le=1000, description="Passages taken from each of dense and lexical.")
+    rerank: int = Field(20, ge=0, le=200, description="Fused passages that the cross-encoder scores.")
+    top_k: int = Field(5, ge=1, le=50)
+    quant_weight: float = Field(0.3, ge=0, le=1, description="Share of the quant score (contract: 0.3).")
+
+
+class TrainOptions(Options):
+    max_tokens: int = Field(20_000, ge=100, description="Training tokens of one run, all epochs together.")
+    max_length: int = Field(
+        320, ge=32, le=8192, description="Longest pair in tokens; longer ones are left out."
+    )
+    epochs: int = Field(3, ge=1, le=100)
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_tokens: int = Field(512, ge=32, description="Tokens of one optimizer step (gradient accumulation).")
+    seed: int = 17
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="ALCHEMY_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    profile: Literal["dev", "production"] = "dev"
+    store: str = Field("", description="Folder or s3://bucket; default ./data, or s3://$S3_BUCKET when set.")
+    s3_endpoint: str | None = Field(None, validation_alias="S3_ENDPOINT")
+    s3_bucket: str | None = Field(None, validation_alias="S3_BUCKET")
+    models: Path = Field(Path("data/models"), description="Folder of model weights.")
+    cache: Path = Field(Path("data/cache"), description="Local copies of remote artifacts, and other caches.")
+    catalog: Path = Field(Path("models.yaml"), description="Path of models.yaml.")
+    salt: SecretStr | None = Field(None, description="Secret key of the pseudonyms; required in production.")
+    api_key: SecretStr | None = Field(None, description="Bearer key of the service; required in production.")
+    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="Required in production.")
+    engine: Literal["auto", "python", "spark"] = "auto"
+    spark_master: str = Field("local[*]", validation_alias="SPARK_MASTER")
+    spark_min_bytes: int = Field(100_000_000, ge=0, description="Raw bytes from which auto picks Spark.")
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
+    cycle_cron: str = Field("0 2 * * *", description="Schedule of the full cycle.")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    clean: CleanOptions = CleanOptions()
+    chunk: ChunkOptions = ChunkOptions()
+    quant: QuantOptions = QuantOptions()
+    synthesis: SynthesisOptions = SynthesisOptions()
+    search: SearchOptions = SearchOptions()
+    train: TrainOptions = TrainOptions()
+
+    @model_validator(mode="after")
+    def _production_has_its_secrets(self) -> "Settings":
+        if self.profile == "production":
+            needed = {"ALCHEMY_SALT": self.salt, "ALCHEMY_API_KEY": self.api_key, "REDIS_URL": self.redis_url}
+            missing = [name for name, value in needed.items() if not value]
+            if missing:
+                raise ValueError(f"profile production needs {', '.join(missing)}")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        return self.store or (f"s3://{self.s3_bucket}" if self.s3_bucket else "data")
+
+    @property
+    def pseudonym_salt(self) -> bytes:
+        """The key of the pseudonyms. In the dev profile alone there is a fixed one, so that runs agree."""
+        return self.salt.get_secret_value().encode() if self.salt else b"dev profile, not secret"
+
+
+@cache
+def load_settings() -> Settings:
+    """The process' settings. Raises BadConfig naming every wrong variable, without its value."""
+    load_dotenv()  # into the environment, because AWS_* and the variables of models.yaml are read from there
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        ]
+        raise BadConfig("wrong settings:\n  " + "\n  ".join(lines)) from None
