@@ -1,0 +1,46 @@
+"""What people said about answers, as the answering service records it: JSON lines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alchemy.records import Draft, Part, RawObject, Rejected
+from alchemy.settings import CleanOptions
+from alchemy.sources.drafts import as_number, draft, iso, optional_text, people, required
+from alchemy.sources.json_records import Found, read_records
+from alchemy.text.html import heading_part
+
+_WORDS = {"up": 1.0, "good": 1.0, "positive": 1.0, "down": -1.0, "bad": -1.0, "negative": -1.0}
+_SECTIONS = (("question", "Question"), ("answer", "Answer"), ("correction", "Correction"))
+
+
+def read(raw: RawObject, path: Path, options: CleanOptions) -> Iterator[Draft | Rejected]:
+    yield from read_records(raw, path, _build, ("feedback", "items"), options.max_document_bytes)
+
+
+def _build(found: Found) -> Draft:
+    record = found.value
+    key, question = required(record, "id"), required(record, "question")
+    parts = []
+    for name, label in _SECTIONS:
+        text = optional_text(record, name)
+        if text.strip():
+            parts += [heading_part(label, 1), Part(text)]
+    rating = record.get("rating")
+    when = record.get("updated_at") or record.get("created_at") or record.get("at")
+    return draft(
+        "feedback",
+        key,
+        question,
+        parts,
+        found.locator,
+        fields={"rating": rating, "answer_id": record.get("answer_id"), "release": record.get("release")},
+        metrics={"rating": _rate(rating)},
+        people=people(*(record.get(name) for name in ("user", "author", "login", "email"))),
+        updated=iso(when),
+    )
+
+
+def _rate(rating: Any) -> float | None:
+    """A number as it is; thumbs up is 1, thumbs down is -1."""
+    return _WORDS.get(rating.strip().lower()) if isinstance(rating, str) else as_number(rating)
