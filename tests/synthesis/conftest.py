@@ -1,0 +1,116 @@
+"""A real OpenAI-compatible server on loopback: the paid API is the only part that is not the real one."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from alchemy.catalog import Refiner
+
+Reply = tuple[int, dict[str, str], str | dict]
+
+
+def answer(content: str, finish_reason: str = "stop") -> dict:
+    """A chat completion as the API returns it."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "test",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content},
+                "finish_reason": finish_reason,
+            }
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
+    }
+
+
+class LlmServer:
+    """Counts and keeps requests; answers from `script` first, then with `reply`."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict] = []
+        self.keys: list[str] = []
+        self.times: list[float] = []
+        self.script: deque[Reply] = deque()
+        self.delay_s = 0.0
+        self.most_at_once = 0
+        self.reply: Callable[[dict], Reply] = lambda request: (200, {}, answer("hello"))
+        self._busy = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, headers, body = server._answer(request, self.headers.get("Authorization", ""))
+                if self.path != "/v1/chat/completions":
+                    status, headers, body = 404, {}, {"error": {"message": self.path}}
+                data = body.encode() if isinstance(body, str) else orjson.dumps(body)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+        self._http = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @property
+    def calls(self) -> int:
+        return len(self.requests)
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def _answer(self, request: dict, authorization: str) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            self.keys.append(authorization)
+            self.times.append(time.monotonic())
+            self._busy += 1
+            self.most_at_once = max(self.most_at_once, self._busy)
+            scripted = self.script.popleft() if self.script else None
+        time.sleep(self.delay_s)
+        try:
+            return scripted or self.reply(request)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+
+@pytest.fixture
+def llm() -> Iterator[LlmServer]:
+    server = LlmServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def model(llm: LlmServer) -> Refiner:
+    """deepseek-chat, because litellm knows its price; the address is the local server's."""
+    return Refiner(
+        model_id="deepseek/deepseek-chat", base_url=llm.url, api_key=SecretStr("sk-very-secret"), timeout_s=10
+    )
