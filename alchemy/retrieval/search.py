@@ -1,0 +1,187 @@
+"""One question against one index: gather evidence, fuse, rerank, choose, and say whether it suffices.
+
+    query -> [dense || keywords] -> candidates -> cross-encoder on the best -> fuse -> distinct passages
+
+`fuse` holds the formulas. Filters limit the candidates, not the results: a filtered search is never short
+of passages that exist.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alchemy.errors import ContractBroken
+from alchemy.records import Chunk
+from alchemy.retrieval import fuse
+from alchemy.retrieval.embed import Embedding
+from alchemy.retrieval.fuse import Evidence, SearchWeights
+from alchemy.retrieval.index import Filters, Index
+from alchemy.retrieval.lexical import LexicalQuery, best, tokenize, units
+from alchemy.retrieval.rerank import Reranking
+from alchemy.settings import SearchOptions
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+MAX_PER_DOCUMENT = 3  # passages of one document in a result, so that one long page does not fill it
+NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages adds nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One result and why it is one. Parts are those of `fuse`; `rerank` and `quant` may be missing."""
+
+    chunk: Chunk
+    score: float  # what results are ordered by
+    relevance: float  # to the question, without quant
+    dense: float  # cosine
+    lexical: float  # share of the attainable BM25 score
+    rerank: float | None  # sigmoid(logit)
+    quant: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Passages, best first, and whether the question should be answered from them."""
+
+    passages: tuple[Passage, ...]
+    relevance: float  # support of the best passage, comparable between questions
+    answerable: bool
+    seconds: dict[str, float]  # by stage: dense, lexical, rerank, total
+
+
+class Searcher:
+    """Searches one snapshot with one set of weights. Safe to call from threads."""
+
+    def __init__(
+        self, index: Index, embedder: Embedding, reranker: Reranking | None, weights: SearchWeights
+    ) -> None:
+        if index.summary["embedder"] != embedder.model_id:
+            built = index.summary["embedder"]
+            raise ContractBroken(
+                f"{index.folder}: built with {built}, asked with {embedder.model_id}; build the index again"
+            )
+        self.index = index
+        self.embedder = embedder
+        self.reranker = reranker
+        self.weights = weights
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lexical")
+
+    def search(self, query: str, options: SearchOptions, filters: Filters | None = None) -> SearchResult:
+        """The best passages for a question. One without a content word finds nothing and is declined."""
+        started = time.perf_counter()
+        evidence, seconds = self.gather(query, options, filters)
+        order = fuse.rerank_order(evidence, self.weights)
+        evidence, reading = self.rerank(query, evidence, order[: options.rerank])
+        passages = self._choose(evidence, options.top_k)
+        support = fuse.support(evidence, self.weights)
+        relevance = float(support.max(initial=0.0))
+        seconds |= {"rerank": reading, "total": time.perf_counter() - started}
+        return SearchResult(
+            passages, relevance, relevance >= self.weights.abstain_below and bool(passages), seconds
+        )
+
+    def gather(
+        self, query: str, options: SearchOptions, filters: Filters | None = None
+    ) -> tuple[Evidence, dict[str, float]]:
+        """First-stage evidence of every candidate, before the cross-encoder, and the seconds it took."""
+        allowed = self.index.allowed(filters)
+        has_content = any(unit.content for unit in units(query))
+        if not has_content or (allowed is not None and not len(allowed)):
+            return _no_evidence(), {"dense": 0.0, "lexical": 0.0}
+        waiting = self._threads.submit(self._ask_lexical, query, options.candidates, allowed)
+        started = time.perf_counter()
+        vector = self.embedder.embed_queries([query])[0]
+        near, _ = self.index.dense.search(vector, options.candidates, allowed)
+        dense_seconds = time.perf_counter() - started
+        terms, scores, matching, lexical_seconds = waiting.result()
+        ids = np.union1d(near, matching)
+        evidence = Evidence(
+            ids=ids,
+            cosine=self.index.dense.cosines(vector, ids),
+            bm25=fuse.attainable_share(scores[ids], terms.attainable),
+            coverage=terms.coverage(ids),
+            exact=terms.exact(ids),
+            named=terms.named(ids),
+            logit=np.full(len(ids), np.nan, np.float32),
+            quant=np.asarray(self.index.quant[ids]),
+            embedder_reads=self.embedder.reads(query),
+            reranker_reads=self.reranker.reads(query) if self.reranker else 0.0,
+        )
+        return evidence, {"dense": dense_seconds, "lexical": lexical_seconds}
+
+    def rerank(self, query: str, evidence: Evidence, places: npt.NDArray[Any]) -> tuple[Evidence, float]:
+        """The evidence with the cross-encoder's logits at `places`, and the seconds it took."""
+        started = time.perf_counter()
+        if self.reranker is None or not len(places) or not evidence.reranker_reads:
+            return evidence, 0.0
+        texts = [chunk.embed_text for chunk in self.index.chunks(evidence.ids[places].tolist())]
+        logit = evidence.logit.copy()
+        logit[places] = self.reranker.score(query, texts)
+        return replace(evidence, logit=logit), time.perf_counter() - started
+
+    def close(self) -> None:
+        """Ends the threads; the index is closed by who opened it."""
+        self._threads.shutdown(wait=True)
+
+    def _ask_lexical(
+        self, query: str, k: int, allowed: Ids | None
+    ) -> tuple[LexicalQuery, Floats, Ids, float]:
+        started = time.perf_counter()
+        terms = self.index.lexical.query(query)
+        scores = terms.scores()
+        matching, _ = best(scores, k, allowed)
+        named = terms.identifier_holders(k)
+        if allowed is not None:
+            named = np.intersect1d(named, allowed, assume_unique=True)
+        return terms, scores, np.union1d(matching, named), time.perf_counter() - started
+
+    def _choose(self, evidence: Evidence, top_k: int) -> tuple[Passage, ...]:
+        scores = fuse.final_scores(evidence, self.weights)
+        relevances = fuse.relevance(evidence, self.weights)
+        ranks = fuse.sigmoid(evidence.logit)
+        order = fuse.descending(scores, evidence.ids)
+        chosen: list[Passage] = []
+        per_document: Counter[str] = Counter()
+        seen: list[frozenset[str]] = []
+        for start in range(0, len(order), 2 * top_k):
+            places = order[start : start + 2 * top_k]
+            for place, chunk in zip(places, self.index.chunks(evidence.ids[places].tolist()), strict=True):
+                terms = frozenset(tokenize(chunk.text))
+                if per_document[chunk.document_id] >= MAX_PER_DOCUMENT or _repeats(terms, seen):
+                    continue
+                per_document[chunk.document_id] += 1
+                seen.append(terms)
+                chosen.append(
+                    Passage(
+                        chunk=chunk,
+                        score=float(scores[place]),
+                        relevance=float(relevances[place]),
+                        dense=float(evidence.cosine[place]),
+                        lexical=float(evidence.bm25[place]),
+                        rerank=_present(ranks[place]),
+                        quant=_present(evidence.quant[place]),
+                    )
+                )
+                if len(chosen) == top_k:
+                    return tuple(chosen)
+        return tuple(chosen)
+
+
+def _repeats(terms: frozenset[str], seen: Sequence[frozenset[str]]) -> bool:
+    return any(len(terms & other) >= NEAR_IDENTICAL * len(terms | other) for other in seen)
+
+
+def _present(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _no_evidence() -> Evidence:
+    none = np.empty(0, np.float32)
+    return Evidence(np.empty(0, np.int64), none, none, none, none, none, none, none)
