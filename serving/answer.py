@@ -1,0 +1,165 @@
+"""What is asked, what is answered, and the events in between: the wire format of the service.
+
+The first event is `Started`; the tokens, joined, are the answer's text; the last event is `Done` with the
+whole answer, or `Failed`.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alchemy.records import SOURCES
+
+Stage = Literal["Retrieving", "Consulting", "Fusing"]
+
+# CJK ideographs, with extension A and the compatibility block.
+_CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Filters(_Wire):
+    """Where to look; an empty list means everywhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: list[Literal[SOURCES]] = Field(default_factory=list)  # type: ignore[valid-type]
+    projects: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=100)
+
+
+class Question(_Wire):
+    """One question as the coordinator takes it; bounds were checked at the edge."""
+
+    text: str
+    top_k: int | None = None  # None: as configured
+    filters: Filters = Filters()
+    intuition: bool = True
+    adapter: str | None = None  # None: the general one
+
+
+class Citation(_Wire):
+    """An exact quote: the document's text from `start` to `end` is `quote`."""
+
+    number: int  # the [n] in the answer
+    document_id: str
+    document_version: str
+    chunk_id: str
+    title: str
+    source: str
+    url: str
+    quote: str
+    start: int
+    end: int
+    raw_key: str
+    raw_sha256: str
+    locator: str
+    score: float
+
+
+class Intuition(_Wire):
+    """What the fine-tuned model says from memory. Nobody checked it: never part of the answer's text."""
+
+    text: str
+    adapter: str
+    verified: Literal[False] = False
+
+
+class Answer(_Wire):
+    """The finished answer, as returned and as stored."""
+
+    id: str
+    release: str | None
+    created_at: str
+    answer: str
+    answerable: bool
+    finalist: str  # who wrote it: extractive, none, or the model's name
+    citations: list[Citation]
+    intuition: Intuition | None
+    degraded: list[str]  # features that were missing from this answer
+    seconds: dict[str, float]
+
+
+class Started(_Wire):
+    """The first event: what the answer will be called, and the one release that it comes from."""
+
+    event: Literal["started"] = "started"
+    id: str
+    release: str | None
+
+
+class Status(_Wire):
+    event: Literal["status"] = "status"
+    stage: Stage
+    state: Literal["start", "finish"]
+    at: float  # seconds since the question arrived
+
+
+class Source(_Wire):
+    number: int
+    document_id: str
+    title: str
+    source: str
+    url: str
+    score: float
+
+
+class Sources(_Wire):
+    """The passages that the finalist is given; citation [n] is the nth of them."""
+
+    event: Literal["sources"] = "sources"
+    sources: list[Source]
+
+
+class Token(_Wire):
+    event: Literal["token"] = "token"
+    text: str
+
+
+class Cited(_Wire):
+    event: Literal["citation"] = "citation"
+    citation: Citation
+
+
+class Done(_Wire):
+    event: Literal["done"] = "done"
+    answer: Answer
+
+
+class Failed(_Wire):
+    """A fault of ours; there is no answer. A lost dependency is not one: that degrades the answer."""
+
+    event: Literal["error"] = "error"
+    id: str
+    message: str
+
+
+Event = Started | Status | Sources | Token | Cited | Done | Failed
+
+
+def is_chinese(text: str) -> bool:
+    """Whether to answer in Chinese: at least one ideograph stands in the question."""
+    return bool(_CHINESE.search(text))
+
+
+def refusal(question: str) -> str:
+    """Said when the knowledge base holds no answer."""
+    if is_chinese(question):
+        return "知识库中没有这个问题的答案。"
+    return "The answer is not in the knowledge base."
+
+
+def no_release(question: str) -> str:
+    """Said before the first release."""
+    if is_chinese(question):
+        return "知识库尚未发布任何版本，因此无法回答。"
+    return "No knowledge base has been released yet, so there is nothing to answer from."
+
+
+def no_retrieval(question: str) -> str:
+    """Said when the search failed or took too long."""
+    if is_chinese(question):
+        return "暂时无法检索知识库，因此不作回答；请稍后再试。"
+    return "The knowledge base cannot be searched right now, so there is no answer; please try again later."

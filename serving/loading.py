@@ -1,0 +1,162 @@
+"""From a release record to a bundle that answers: index, embedder, reranker, adapters.
+
+Models are kept between releases and shared by all that name them, so a new release costs its index and its
+adapters; the base model is never loaded twice. Which weights a release needs is the release's word, how to
+run them (device, prompts) is that of `models.yaml`.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alchemy.artifacts import Artifacts
+from alchemy.catalog import Catalog
+from alchemy.release import Release, read_release
+from alchemy.retrieval.search import SearchResult
+from alchemy.settings import SearchOptions, Settings
+from serving.answer import Filters
+from serving.released import Generate, Live, Message
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+GENERAL = "lora_adapter"  # the adapter of all pairs
+
+
+class _Voice:
+    """One adapter of a release, as the coordinator calls it."""
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model
+        self.name = name
+
+    def __call__(
+        self, messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
+    ) -> str:
+        return str(self._model.generate(messages, max_new_tokens, 0.0, stop, deadline_s, adapter=self.name))
+
+    def close(self) -> None:
+        self._model.remove(self.name)
+
+
+class Loader:
+    """Loads releases. Called by the follower's one thread at a time."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, artifacts: Artifacts, *, intuition: bool = True
+    ) -> None:
+        self._intuition = intuition
+        self._loadings = itertools.count()
+        self._settings = settings
+        self._catalog = catalog
+        self._artifacts = artifacts
+        self._models: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, release_id: str) -> Live:
+        """Loads everything of the release. Raises when its index or search models cannot be loaded.
+
+        Adapters are a suggestion beside the answer: without them the release serves and names the problem.
+        """
+        from alchemy.retrieval.index import Index
+        from alchemy.retrieval.search import Searcher
+
+        release = read_release(self._artifacts, release_id)
+        embedder, reranker = self._embedder(release.embedder), self._reranker(release.reranker)
+        index = Index.open(self._artifacts.fetch(self._artifacts.get("faiss_index", release.index)))
+        searcher = Searcher(index, embedder, reranker, release.weights)
+        # The first question would load the weights; here nobody waits for it.
+        searcher.search("warm up", self._settings.search)
+        adapters, problems, voices = self._adapters(release) if self._intuition else ({}, (), [])
+
+        def close() -> None:
+            searcher.close()
+            index.close()
+            for voice in voices:
+                voice.close()
+
+        return Live(
+            id=release_id,
+            release=release,
+            search=_search(searcher),
+            adapters=adapters,
+            count_tokens=self._token_counter(release.base_model) if voices else None,
+            problems=problems,
+            close=close,
+        )
+
+    def _embedder(self, model_id: str) -> Any:
+        from alchemy.retrieval.embed import Embedder
+
+        entry = self._catalog.model_b.model_copy(update={"model_id": model_id})
+        return self._kept("embedder", model_id, lambda: Embedder(entry, self._settings.models))
+
+    def _reranker(self, model_id: str) -> Any:
+        from alchemy.retrieval.rerank import Reranker
+
+        entry = self._catalog.reranker.model_copy(update={"model_id": model_id})
+        return self._kept("reranker", model_id, lambda: Reranker(entry, self._settings.models))
+
+    def _adapters(self, release: Release) -> tuple[dict[str, Generate], tuple[str, ...], list[_Voice]]:
+        """The adapters by name, what could not be loaded, and what to let go of in the end."""
+        adapters: dict[str, Generate] = {}
+        problems, voices = [], []
+        # The general adapter first: it is the one that is asked when none is named.
+        for name in sorted(release.adapters, key=lambda name: (name != GENERAL, name)):
+            try:
+                folder = self._artifacts.fetch(self._artifacts.get(name, release.adapters[name]))
+                base = self._base(release.base_model)
+                # A name for each loading: the same adapter may be coming and going at the same time.
+                voice = _Voice(base, f"{name}#{next(self._loadings)}")
+                base.put(voice.name, folder)
+                adapters[name] = voice
+                voices.append(voice)
+            except Exception as error:
+                problems.append(f"intuition of {name}: {type(error).__name__}: {error}")
+                log.exception("adapter cannot be loaded", extra={"adapter": name})
+        return adapters, tuple(problems), voices
+
+    def _base(self, model_id: str) -> Any:
+        from alchemy.training.generate import AdapterModel
+
+        device, models = self._catalog.model_c.device, self._settings.models
+        return self._kept("base", model_id, lambda: AdapterModel(model_id, device=device, models=models))
+
+    def _token_counter(self, base_model: str) -> Callable[[str], int] | None:
+        def load() -> Callable[[str], int] | None:
+            from tokenizers import Tokenizer
+
+            from alchemy.models import resolve
+
+            path = Path(resolve(base_model, self._settings.models)) / "tokenizer.json"
+            if not path.is_file():  # a hub name: its tokenizer is somewhere in the hub's cache
+                return None
+            tokenizer = Tokenizer.from_file(str(path))
+            return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+        try:
+            return self._kept("tokenizer", base_model, load)
+        except Exception as error:
+            log.warning("tokens are estimated", extra={"model": base_model, "reason": str(error)})
+            return None
+
+    def _kept(self, part: str, model_id: str, load: Callable[[], T]) -> T:
+        key = (part, model_id)
+        if key not in self._models:
+            self._models[key] = load()
+        found: T = self._models[key]
+        return found
+
+
+def _search(searcher: Any) -> Callable[[str, SearchOptions, Filters], SearchResult]:
+    from alchemy.retrieval.index import Filters as IndexFilters
+
+    def search(query: str, options: SearchOptions, filters: Filters) -> SearchResult:
+        wanted = IndexFilters(tuple(filters.sources), tuple(filters.projects))
+        found: SearchResult = searcher.search(query, options, wanted)
+        return found
+
+    return search

@@ -1,0 +1,41 @@
+"""Runs the service: `alchemy serve`, or `python -m serving`."""
+
+import logging.config
+import os
+import sys
+
+from alchemy.catalog import load_catalog
+from alchemy.settings import Settings, load_settings
+from serving.app import create_app
+from serving.logs import log_config
+
+
+def run(settings: Settings) -> None:
+    """Serves until a signal; one process, because the models are in it. Raises BadConfig."""
+    import uvicorn
+
+    config = log_config()
+    logging.config.dictConfig(config)
+    app = create_app(settings, load_catalog(settings.catalog))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=config,
+            timeout_graceful_shutdown=15,
+            server_header=False,
+        )
+    )
+    server.run()
+    if not server.started:
+        sys.exit(1)
+    # Threads inside a model cannot be stopped, and ROCm may hang in its own exit handlers (contract 97).
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serves with the settings of the environment."""
+    run(load_settings())

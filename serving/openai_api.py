@@ -1,0 +1,190 @@
+"""The OpenAI-compatible API: `/v1/chat/completions`, plain and streamed, and `/v1/models`.
+
+The last user message is the question. Citations, the release and what was degraded come in extra fields,
+on the message or, streamed, on the final chunk; a client that knows nothing of them loses nothing but them.
+
+`usage` counts with the base model's tokenizer where the release has one at hand; otherwise it is estimated
+as one token per CJK character and one per four other UTF-8 bytes, rounded up. `usage.counted_by` says which.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from alchemy.errors import NotFound, Unavailable
+from serving.answer import Answer, Done, Failed, Question, Started, Token, is_chinese
+from serving.errors import error_response
+from serving.released import Live
+from serving.services import Services, services
+from serving.streams import event_stream, frame, unless_gone
+
+MODEL = "data-alchemy"
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+class ContentPart(BaseModel):
+    """Of the multi-modal form, the text part alone is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class CompletionRequest(BaseModel):
+    """Sampling parameters of the original API are accepted and have no effect: the release sets them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = MODEL
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] = 1
+
+    @property
+    def question(self) -> str:
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@router.get("/models")
+async def models(found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
+    """The expert, and one name per adapter of the release that serves."""
+    live = found.follower.current
+    names = [MODEL, *(f"{MODEL}/{name}" for name in (live.adapters if live else ()))]
+    return {
+        "object": "list",
+        "data": [
+            {"id": name, "object": "model", "created": 0, "owned_by": MODEL, "release": live and live.id}
+            for name in names
+        ],
+    }
+
+
+@router.post("/chat/completions", response_model=None)
+async def completions(
+    body: CompletionRequest, request: Request, found: Annotated[Services, Depends(services)]
+) -> Response | dict[str, Any]:
+    """Answers the last user message from the released knowledge base."""
+    try:
+        adapter = _adapter(body.model, found.follower.current)
+    except NotFound as error:
+        return error_response(404, str(error), "model_not_found", param="model")
+    question = Question(
+        text=found.checked_question(body.question, messages=len(body.messages)), adapter=adapter
+    )
+    found.coordinator.admit()
+    if body.stream:
+        return event_stream(_chunks(found, question, body))
+    answer = await unless_gone(request, found.coordinator.answer(question))
+    message: dict[str, Any] = {"role": "assistant", "content": answer.answer, "refusal": None}
+    return {
+        **_head(answer.id, "chat.completion", body.model, answer.release),
+        "choices": [
+            {"index": 0, "message": message | _extra(answer), "finish_reason": "stop", "logprobs": None}
+        ],
+        "usage": _usage(found, body, answer),
+    }
+
+
+def usage(prompt: str, completion: str, live: Live | None) -> dict[str, Any]:
+    """OpenAI's `usage`, with the rule it was counted by."""
+    if live and live.count_tokens:
+        counted_by, count = live.release.base_model, live.count_tokens
+    else:
+        counted_by, count = "estimate", estimate_tokens
+    asked, written = count(prompt), count(completion)
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": written,
+        "total_tokens": asked + written,
+        "counted_by": counted_by,
+    }
+
+
+def estimate_tokens(text: str) -> int:
+    """One per CJK character, one per four other UTF-8 bytes, rounded up."""
+    chinese = sum(map(is_chinese, text))
+    other = len(text.encode("utf-8", "replace")) - 3 * chinese
+    return chinese + -(-max(other, 0) // 4)
+
+
+async def _chunks(found: Services, question: Question, body: CompletionRequest) -> AsyncGenerator[str, None]:
+    head: dict[str, Any] = {}
+    delta: dict[str, str] = {"role": "assistant"}  # with the first content only
+    async with aclosing(found.coordinator.events(question)) as events:
+        async for event in events:
+            match event:
+                case Started():
+                    head = _head(event.id, "chat.completion.chunk", body.model, event.release)
+                case Token():
+                    yield _chunk(head, delta | {"content": event.text})
+                    delta = {}
+                case Done():
+                    yield _chunk(head, delta, "stop", **_extra(event.answer))
+                    if body.stream_options and body.stream_options.include_usage:
+                        counts = {"choices": [], "usage": _usage(found, body, event.answer)}
+                        yield frame(orjson.dumps(head | counts).decode())
+                case Failed():
+                    error = {"message": event.message, "type": "server_error", "param": None, "code": None}
+                    yield frame(orjson.dumps({"error": error}).decode())
+    yield frame("[DONE]")
+
+
+def _chunk(head: dict[str, Any], delta: dict[str, str], finish: str | None = None, **extra: Any) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    return frame(orjson.dumps(head | {"choices": [choice]} | extra).decode())
+
+
+def _usage(found: Services, body: CompletionRequest, answer: Answer) -> dict[str, Any]:
+    live = found.follower.current
+    prompt = "\n".join(message.text for message in body.messages)
+    # A release that came in between may have another tokenizer: then the count is an estimate, and says so.
+    return usage(prompt, answer.answer, live if live and live.id == answer.release else None)
+
+
+def _head(identity: str, kind: str, model: str, release: str | None) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": release,
+    }
+
+
+def _extra(answer: Answer) -> dict[str, Any]:
+    row = answer.model_dump(
+        include={"release", "answerable", "citations", "intuition", "degraded", "seconds"}
+    )
+    return {"answer_id": answer.id} | row
+
+
+def _adapter(model: str, live: Live | None) -> str | None:
+    if model == MODEL:
+        return None
+    name = model.removeprefix(f"{MODEL}/")
+    if live is None:
+        raise Unavailable("no release is loaded yet; see /readyz")
+    if name == model or name not in live.adapters:
+        raise NotFound(f"model {model!r} does not exist; /v1/models lists those that do")
+    return name

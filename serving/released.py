@@ -1,0 +1,225 @@
+"""What serves now: one immutable bundle per release, and the follower that swaps bundles.
+
+A request takes the bundle once, at its start, and uses nothing else: no answer mixes two releases. The
+follower looks at the champion alias every few seconds, loads a new release completely in a thread, then
+swaps one reference; a release that cannot be loaded leaves the old one serving. A bundle is closed when
+the last request, and the last thread that still works for one, has let go of it.
+
+Knows nothing of HTTP and nothing of how a release is loaded (see `loading`).
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from alchemy.artifacts import Artifacts
+from alchemy.errors import AlchemyError
+from alchemy.release import Release, read_release_alias
+from alchemy.retrieval.search import SearchResult
+from alchemy.settings import SearchOptions
+from serving.answer import Filters
+from serving.metrics import Metrics
+from serving.options import ServingOptions
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Message = dict[str, str]  # {"role": ..., "content": ...}
+Search = Callable[[str, SearchOptions, Filters], SearchResult]
+
+
+class Generate(Protocol):
+    """Runs in a thread until done, until `stop` is set, or for `deadline_s` seconds."""
+
+    def __call__(
+        self,
+        messages: list[Message],
+        *,
+        max_new_tokens: int,
+        stop: threading.Event,
+        deadline_s: float,
+    ) -> str: ...
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Live:
+    """Everything that one release answers with, loaded."""
+
+    id: str
+    release: Release
+    search: Search
+    adapters: Mapping[str, Generate] = field(default_factory=dict)  # by name, the general one first
+    count_tokens: Callable[[str], int] | None = None  # by the base model's tokenizer
+    problems: tuple[str, ...] = ()  # parts that could not be loaded, each with why
+    close: Callable[[], None] = _nothing
+
+
+Load = Callable[[str], Live]  # by release id; blocks; whatever it raises is a failed load
+
+
+class Lease:
+    """One request's hold on a bundle. Also a context manager."""
+
+    def __init__(self, held: "_Held") -> None:
+        self._held = held
+        self.live = held.live
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.give()
+
+    def submit(self, pool: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Runs `function` in the pool; the bundle stays open until the thread is through.
+
+        A request that is gone or past its deadline cannot stop a thread inside a C library, so closing
+        the index under it would crash the process.
+        """
+        self._held.take()
+        future = pool.submit(function, *args)
+        future.add_done_callback(lambda _: self._held.give())
+        result = asyncio.wrap_future(future)
+        # A request may be gone before its thread fails: looking at the error here keeps asyncio quiet.
+        result.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return result
+
+
+class Follower:
+    """Keeps `current` at what the champion alias names."""
+
+    def __init__(self, artifacts: Artifacts, load: Load, metrics: Metrics, options: ServingOptions) -> None:
+        self._artifacts = artifacts
+        self._load = load
+        self._metrics = metrics
+        self._options = options
+        self._held: _Held | None = None
+        self._refreshing = asyncio.Lock()
+        self._pool = ThreadPoolExecutor(1, "release")
+        self._failed = ""
+        self._failures = 0
+        self._retry_at = 0.0
+        self.problem: str | None = "starting"  # why `current` is not what the champion alias names
+        self.loading: str | None = None
+        self.checked_at = 0.0  # time.time() of the last good look at the alias
+
+    @property
+    def current(self) -> Live | None:
+        """The bundle that serves; to use it, take a `lease`."""
+        return self._held.live if self._held else None
+
+    def lease(self) -> Lease | None:
+        """A hold on the current bundle, or None where no release is loaded."""
+        held = self._held
+        if held is None:
+            return None
+        held.take()
+        return Lease(held)
+
+    async def run(self) -> None:
+        """Follows until canceled."""
+        while True:
+            try:
+                await self.refresh()
+            except Exception:  # the follower must outlive anything; what happened is in the log
+                log.exception("following the champion alias failed")
+            await asyncio.sleep(self._options.follow_s)
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Looks at the alias and loads what it names. `force` tries a failed release again at once."""
+        async with self._refreshing:
+            try:
+                wanted = await self._in_thread(self._wanted)
+            except AlchemyError as error:
+                self.problem = f"the champion alias cannot be read: {error}"
+                return
+            self.checked_at = time.time()
+            if wanted is None:
+                self.problem = "no release is champion yet; run the full cycle or `alchemy promote`"
+            elif self._held and wanted == self._held.live.id:
+                self.problem = None
+            elif force or wanted != self._failed or time.monotonic() >= self._retry_at:
+                await self._swap(wanted)
+
+    async def close(self) -> None:
+        """Lets go of the current bundle."""
+        held, self._held = self._held, None
+        if held:
+            held.retire()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _wanted(self) -> str | None:
+        if self._options.release:
+            return self._options.release
+        alias = read_release_alias(self._artifacts, "champion")
+        return alias.release if alias else None
+
+    async def _swap(self, wanted: str) -> None:
+        self.loading, started = wanted, time.monotonic()
+        try:
+            live = await self._in_thread(self._load, wanted)
+        except Exception as error:
+            self._failures = self._failures + 1 if wanted == self._failed else 1
+            self._failed = wanted
+            pause = self._options.follow_s * 2 ** min(self._failures, 10)
+            self._retry_at = time.monotonic() + min(pause, self._options.load_retry_s)
+            self.problem = f"release {wanted} cannot be loaded: {type(error).__name__}: {error}"
+            self._metrics.load_failures.inc()
+            log.exception("release cannot be loaded", extra={"release": wanted})
+            return
+        finally:
+            self.loading = None
+        self._metrics.releases_held.inc()
+        old, self._held = self._held, _Held(live, self._closed)
+        if old:
+            old.retire()
+        self.problem, self._failed, self._failures = None, "", 0
+        self._metrics.serving(wanted)
+        self._metrics.load_seconds.observe(time.monotonic() - started)
+        log.info("release serves", extra={"release": wanted, "seconds": time.monotonic() - started})
+
+    def _closed(self, live: Live) -> None:
+        self._metrics.releases_held.dec()
+        log.info("release closed", extra={"release": live.id})
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.wrap_future(self._pool.submit(function, *args))
+
+
+class _Held:
+    """Counts who uses a bundle; closes it when it is retired and nobody does. Thread-safe."""
+
+    def __init__(self, live: Live, closed: Callable[[Live], None]) -> None:
+        self.live = live
+        self._closed = closed
+        self._users = 1  # the follower itself, until it retires the bundle
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def give(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            # Its own thread, because the last to let go may be the event loop.
+            threading.Thread(target=self._close, name=f"close-{self.live.id}", daemon=True).start()
+
+    retire = give
+
+    def _close(self) -> None:
+        with suppress(Exception):
+            self.live.close()
+        self._closed(self.live)

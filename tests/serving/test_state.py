@@ -1,0 +1,142 @@
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from alchemy.errors import Unavailable
+from serving.answer import Answer
+from serving.state import Answers, EmbeddedValkey
+from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
+
+ANSWER = Answer(
+    id="ans-1", release="r", created_at="2026-01-01", answer="网关", answerable=True, finalist="extractive",
+    citations=[], intuition=None, degraded=[], seconds={"total": 0.1},
+)  # fmt: skip
+
+
+def test_lineage_survives_a_restart_of_service_and_state(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    with serve(redis_url=valkey.url) as service:
+        answer = service.ask()
+        assert answer["degraded"] == []
+    valkey.kill()
+    valkey.start()
+    with serve(redis_url=valkey.url) as service:
+        assert service.http.get(f"/v1/answers/{answer['id']}").json()["answer"] == answer["answer"]
+        assert service.http.get(f"/v1/answers/{answer['id']}/lineage").status_code == 200
+
+
+def test_answers_go_on_without_the_state_server_and_history_comes_back(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    with serve(redis_url=valkey.url) as service:
+        kept = service.ask()
+        assert kept["degraded"] == []
+        valkey.kill()
+        for _ in range(3):
+            lost = service.ask()
+            assert lost["answerable"]
+            assert lost["degraded"] == ["history"]
+        refused = service.http.get(f"/v1/answers/{kept['id']}/lineage")
+        assert refused.status_code == 503
+        assert "state server" in refused.json()["error"]["message"]
+        ready = service.http.get("/readyz")
+        assert ready.status_code == 200
+        assert "state server" in ready.json()["problems"]["history"]
+        assert 'degraded_total{feature="history"} 3.0' in service.metrics()
+        valkey.start()
+        eventually(lambda: service.ask()["degraded"] == [])
+        assert service.http.get(f"/v1/answers/{kept['id']}/lineage").status_code == 200
+        assert service.http.get(f"/v1/answers/{lost['id']}/lineage").status_code == 404
+        assert "history" not in service.http.get("/readyz").json()["problems"]
+
+
+def test_a_state_server_that_swallows_everything_costs_one_deadline_not_the_answer(
+    knowledge: Knowledge, serve: Serve
+) -> None:
+    knowledge.champion()
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(50)
+        url = f"redis://127.0.0.1:{hole.getsockname()[1]}/0"
+        with serve(redis_url=url, state_s=0.3) as service:
+            answers = [service.ask() for _ in range(5)]
+        assert all(answer["answerable"] and answer["degraded"] == ["history"] for answer in answers)
+        assert min(answer["seconds"]["storing"] for answer in answers) < 0.3
+
+
+def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
+    async def keep() -> None:
+        answers = Answers(valkey.url, ttl_s=1, deadline_s=10)
+        await answers.put(ANSWER)
+        assert await answers.get("ans-1") == ANSWER
+        await asyncio.sleep(1.2)
+        assert await answers.get("ans-1") is None
+        assert await answers.get("ans-unknown") is None
+        await answers.close()
+
+    asyncio.run(keep())
+
+
+def test_the_embedded_server_keeps_its_answers_between_two_starts(tmp_path: Path) -> None:
+    async def put_and_get(url: str, put: bool) -> Answer | None:
+        answers = Answers(url, ttl_s=60, deadline_s=10)
+        try:
+            if put:
+                await answers.put(ANSWER)
+            return await answers.get("ans-1")
+        finally:
+            await answers.close()
+
+    for put in (True, False):
+        server = EmbeddedValkey(tmp_path / "valkey")
+        server.start()
+        try:
+            assert asyncio.run(put_and_get(server.url, put)) == ANSWER
+        finally:
+            server.stop()
+
+
+def test_a_second_process_uses_the_embedded_server_that_runs(tmp_path: Path) -> None:
+    folder = tmp_path / ("deep-" * 20)  # longer than a socket's path may be
+    first, second = EmbeddedValkey(folder), EmbeddedValkey(folder)
+    first.start()
+    try:
+        second.start()
+        second.stop()
+
+        async def put() -> None:
+            answers = Answers(second.url, ttl_s=60, deadline_s=10)
+            await answers.put(ANSWER)
+            await answers.close()
+
+        asyncio.run(put())
+    finally:
+        first.stop()
+
+
+def test_an_unreachable_server_is_named_and_left_alone_for_a_moment() -> None:
+    connections = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.close()
+
+    async def ask() -> str:
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            answers = Answers(f"redis://127.0.0.1:{port}/0", ttl_s=1, deadline_s=10)
+            with pytest.raises(Unavailable) as first:
+                await answers.ping()
+            for _ in range(20):
+                with pytest.raises(Unavailable):
+                    await answers.ping()
+            await answers.close()
+            return str(first.value)
+
+    assert "the state server fails" in asyncio.run(ask())
+    assert len(connections) == 1
