@@ -5,12 +5,16 @@ does not exist, so nothing half-written can ever be read. `<home>/latest` is a s
 compare-and-swap. The version is a hash of the files alone, so the same content made by another engine,
 on another store or in another run has the same version.
 
-`materialize` is the one way in: it skips the work when `latest` already answers the same request.
+`materialize` is the one way in: it skips the work when `latest` already answers the same request. Where a
+file of the version before was made from the very same, a `Draft` keeps it: the cost of a new version follows
+the change.
 """
 
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +27,7 @@ from alchemy.records import fingerprint
 from alchemy.store import Store
 
 MANIFEST = "manifest.json"
+_COPIES = 16  # files that are copied inside the store at once
 
 # The folder of each artifact in the store. The names are the ones people know from the contract.
 HOMES = {
@@ -102,7 +107,85 @@ class Materialized:
     reused: bool
 
 
+class Draft:
+    """A version in the making: new files in `folder`, and files kept from the version before."""
+
+    def __init__(self, artifacts: "Artifacts", request: Request, folder: Path) -> None:
+        self.folder = folder
+        self.request = request
+        self.kept: dict[str, _Found] = {}  # by path in this version
+        self.notes: dict[str, tuple[str, dict[str, Any]]] = {}  # path -> made from, counts
+        self._artifacts = artifacts
+        self._before = artifacts._files_before(request.asset)
+
+    def had(self, made_from: str) -> bool:
+        """Whether the version before made a file from the same."""
+        return made_from in self._before
+
+    def keep(self, path: str, made_from: str) -> dict[str, Any]:
+        """Takes over that file as `path`; returns the counts it was noted with. Raises KeyError."""
+        found = self._before[made_from]
+        self.kept[path] = found
+        self.note(path, made_from, found.counts)
+        return found.counts
+
+    def note(self, path: str, made_from: str, counts: dict[str, Any]) -> None:
+        """Says what the new file `path` was made from, so that the next version can keep it."""
+        self.notes[path] = made_from, counts
+
+    def derive(
+        self,
+        source: Artifact,
+        make: Callable[[Path, Path], dict[str, Any]],
+        *,
+        suffix: str = ".jsonl",
+        context: object = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[dict[str, Any]]:
+        """One part from each part of `source`: `make(part, target)` runs for those that are new.
+
+        Args:
+            make: Writes the target, a function of the part, the request and `context` alone; returns counts.
+            progress: Called with the bytes of `source` that are done, and all of them.
+
+        Returns:
+            The counts of all parts, in order.
+        """
+        files = [file for file in source.files if file.path.startswith("part-")]
+        total, done, results = sum(file.size for file in files), 0, []
+        for file in files:
+            made_from = fingerprint(
+                self.request.code_version, self.request.parameters, context, file.sha256, length=40
+            )
+            path = Path(file.path).with_suffix(suffix).name
+            if self.had(made_from):
+                counts = self.keep(path, made_from)
+            else:
+                counts = make(self._artifacts.path(source, file), self.folder / path)
+                self.note(path, made_from, counts)
+            results.append(counts)
+            done += file.size
+            progress(done, total)
+        return results
+
+    def parts(self) -> list[Path]:
+        """Local paths of all `part-*` files, new and kept, in order."""
+        new = {path.name: path for path in self.folder.glob("part-*")}
+        kept = {path: self._artifacts.path(one.artifact, one.file) for path, one in self.kept.items()}
+        return [path for _, path in sorted({**new, **kept}.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file of an earlier version, and what was noted with it."""
+
+    artifact: Artifact
+    file: ArtifactFile
+    counts: dict[str, Any]
+
+
 Build = Callable[[Path], dict[str, Any]]
+BuildDraft = Callable[[Draft], dict[str, Any]]
 
 
 class Artifacts:
@@ -142,33 +225,56 @@ class Artifacts:
         `build` gets an empty folder, fills it with files (sub-folders are fine) and returns metrics as JSON
         values. Whatever it raises passes through, and nothing of it becomes visible.
         """
+        return self.materialize_draft(request, lambda draft: build(draft.folder))
+
+    def materialize_draft(self, request: Request, build: BuildDraft) -> Materialized:
+        """`materialize` for a `build` that keeps files of the version before."""
         alias = self._alias(request.asset)
         if alias and alias["fingerprint"] == request.fingerprint:
             return Materialized(self.get(request.asset, alias["version"]), reused=True)
+        with self.draft(request) as draft:
+            return Materialized(self.publish(draft, build(draft)), reused=False)
+
+    @contextmanager
+    def draft(self, request: Request) -> Iterator[Draft]:
+        """An empty draft to fill and `publish`; for stages that make two artifacts in one pass."""
         with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
-            folder = Path(name)
-            metrics = build(folder)
-            return Materialized(self._publish(request, folder, metrics), reused=False)
+            yield Draft(self, request, Path(name))
 
     def fetch(self, artifact: Artifact) -> Path:
         """A local folder with the artifact's files: the store's own, or a verified copy in the cache.
 
         Raises ContractBroken when a copied file's sha256 is not the manifest's.
         """
-        local = self.store.local_path(artifact.folder)
+        for file in artifact.files:
+            self.path(artifact, file)
+        return self.store.local_path(artifact.folder) or self.cache / artifact.folder
+
+    def file(self, artifact: Artifact, path: str) -> Path:
+        """A local path of the file called `path`. Raises NotFound where the artifact has none."""
+        for file in artifact.files:
+            if file.path == path:
+                return self.path(artifact, file)
+        raise NotFound(f"{artifact.folder}: it has no file {path}")
+
+    def path(self, artifact: Artifact, file: ArtifactFile) -> Path:
+        """A local path of one file: the store's own, or a verified copy in the cache.
+
+        Raises ContractBroken when a copied file's sha256 is not the manifest's.
+        """
+        key = f"{artifact.folder}/{file.path}"
+        local = self.store.local_path(key)
         if local is not None:
             return local
-        target = self.cache / artifact.folder
-        for file in artifact.files:
-            path = target / file.path
-            if not path.exists():
-                fresh = path.with_name(path.name + ".unverified")
-                self.store.download(f"{artifact.folder}/{file.path}", fresh)
-                if _sha256(fresh) != file.sha256:
-                    fresh.unlink()
-                    raise ContractBroken(f"{artifact.folder}/{file.path}: content is not what was published")
-                fresh.replace(path)
-        return target
+        path = self.cache / key
+        if not path.exists():
+            fresh = path.with_name(path.name + ".unverified")
+            self.store.download(key, fresh)
+            if _sha256(fresh) != file.sha256:
+                fresh.unlink()
+                raise ContractBroken(f"{key}: content is not what was published")
+            fresh.replace(path)
+        return path
 
     def verify(self, artifact: Artifact) -> None:
         """Reads every file and compares digests. Raises ContractBroken naming the first that differs."""
@@ -178,10 +284,9 @@ class Artifacts:
 
     def parts(self, artifact: Artifact, prefix: str = "") -> Iterator[Path]:
         """Local paths of the data files whose path starts with `prefix`, in order."""
-        folder = self.fetch(artifact)
         for file in artifact.files:
             if file.path.startswith(prefix):
-                yield folder / file.path
+                yield self.path(artifact, file)
 
     def lineage(self, asset: str, version: str) -> dict[str, Any]:
         """The artifact and everything it was made from, as a tree of {asset, version, inputs}."""
@@ -197,12 +302,16 @@ class Artifacts:
     def _alias(self, asset: str) -> dict[str, Any] | None:
         return read_alias(self.store, f"{home(asset)}/latest")[0]
 
-    def _publish(self, request: Request, folder: Path, metrics: dict[str, Any]) -> Artifact:
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = tuple(
-            ArtifactFile(path.relative_to(folder).as_posix(), _sha256(path), path.stat().st_size)
-            for path in paths
-        )
+    def publish(self, draft: Draft, metrics: dict[str, Any]) -> Artifact:
+        """Makes the draft a version, and the latest one. `metrics` are JSON values."""
+        request, new = draft.request, draft.folder
+        made = [
+            ArtifactFile(path.relative_to(new).as_posix(), _sha256(path), path.stat().st_size)
+            for path in new.rglob("*")
+            if path.is_file()
+        ]
+        kept = [ArtifactFile(path, one.file.sha256, one.file.size) for path, one in draft.kept.items()]
+        files = tuple(sorted([*made, *kept], key=lambda file: file.path.split("/")))
         artifact = Artifact(
             asset=request.asset,
             version=fingerprint([(file.path, file.sha256) for file in files]),
@@ -216,8 +325,9 @@ class Artifacts:
         )
         manifest = f"{artifact.folder}/{MANIFEST}"
         if self.store.head(manifest) is None:
-            for file in files:
-                self.store.put(f"{artifact.folder}/{file.path}", folder / file.path)
+            for file in made:
+                self.store.put(f"{artifact.folder}/{file.path}", new / file.path)
+            self._copy_kept(draft, artifact)
             # Two runs may publish the same content at once: same files, one manifest.
             try:
                 self.store.create(manifest, orjson.dumps(asdict(artifact), option=orjson.OPT_INDENT_2))
@@ -225,8 +335,32 @@ class Artifacts:
                 artifact = self.get(request.asset, artifact.version)
         else:
             artifact = self.get(request.asset, artifact.version)
+        if draft.notes:
+            self.store.put(_notes_key(artifact, request.fingerprint), orjson.dumps(draft.notes))
         self._point_latest(request, artifact)
         return artifact
+
+    def _copy_kept(self, draft: Draft, artifact: Artifact) -> None:
+        def copy(path: str, one: _Found) -> None:
+            self.store.copy(f"{one.artifact.folder}/{one.file.path}", f"{artifact.folder}/{path}")
+
+        with ThreadPoolExecutor(_COPIES) as pool:
+            list(pool.map(copy, draft.kept.keys(), draft.kept.values()))
+
+    def _files_before(self, asset: str) -> dict[str, _Found]:
+        """The files of the latest version by what they were made from."""
+        alias = self._alias(asset)
+        if alias is None:
+            return {}
+        artifact = self.get(asset, alias["version"])
+        files = {file.path: file for file in artifact.files}
+        try:
+            notes = orjson.loads(self.store.get(_notes_key(artifact, alias["fingerprint"])))
+        except NotFound:
+            return {}
+        return {
+            made_from: _Found(artifact, files[path], counts) for path, (made_from, counts) in notes.items()
+        }
 
     def _point_latest(self, request: Request, artifact: Artifact) -> None:
         key = f"{home(request.asset)}/latest"
@@ -240,6 +374,11 @@ class Artifacts:
                 return
             except Conflict:
                 continue  # another run published in between: its version exists, ours is newer
+
+
+def _notes_key(artifact: Artifact, fingerprint: str) -> str:
+    """Where it says what the files were made from: by request, for equal files can come from two."""
+    return f"{artifact.folder}/made_from/{fingerprint}.json"
 
 
 def read_alias(store: Store, key: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -1,67 +1,82 @@
-"""From raw objects to the cleaned corpus.
+"""From raw objects to the cleaned corpus: the unit of work of both engines.
 
-    clean_object   one raw object -> documents and rejected rows, stored under a digest of what decides them
-    assemble       all cleaned objects -> deduplicated part files, quarantine, conservation counts
+    clean_piece    one raw object, or a slice of a large one -> documents and rejected rows, stored under a
+                   digest of what decides them
+    clean_pieces   the results of all pieces, of which only the new ones are cleaned
 
-`clean_object` is the unit of work of both engines: it is pure up to its output, which is addressed by
-content, so doing it twice, or on two machines at once, changes nothing. An object whose digest is already
-there is never read again: the cost of a run follows the change. Both engines share `assemble`, and so
-publish the same bytes.
+`clean_piece` is pure up to its output, which is addressed by content, so doing it twice, or on two machines
+at once, changes nothing. A piece whose digest is already there is never read again: the cost of a run follows
+the change. What comes after, `assembly`, is the same for both engines.
 """
 
 import hashlib
 import hmac
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from alchemy import sources
 from alchemy.errors import NotFound
-from alchemy.parts import PartWriter
-from alchemy.records import Document, RawObject, Rejected, fingerprint, from_line, from_row, to_line
+from alchemy.records import Document, RawObject, Rejected, Slice, fingerprint, from_line, to_line
 from alchemy.settings import CleanOptions
 from alchemy.store import Store
-from alchemy.text.dedup import Dropped, OrderKey, content_hash, plan_dedup, settle
+from alchemy.text.dedup import content_hash
 from alchemy.text.document import mask_rejected, to_document
-from alchemy.text.near_duplicates import (
-    ShingleFile,
-    Sketch,
-    plan_near_duplicates,
-    shingle_hashes,
-    sketch,
-)
+from alchemy.text.near_duplicates import sketch
 from alchemy.text.sanitize import Sanitizer
 
-CLEANER_VERSION = "2"  # raise it when a reader, a masking rule or the document form changes
-CONSERVATION = "conservation.json"
+CLEANER_VERSION = "3"  # raise it when a reader, a masking rule or the document form changes
 _OF_ASSEMBLY = {"part_bytes", "near_duplicate_jaccard"}  # options that no single object's result depends on
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A cleaned document without its text: what deduplication needs to know."""
+class Piece:
+    """What is cleaned at once: bytes `start` to `end` of a raw object, mostly all of them."""
 
-    id: str
-    version: str
-    content_hash: str
-    updated: str
-    size: int  # characters of the text
-    bands: str  # what near duplicates are found by, see `near_duplicates.sketch`
+    raw: RawObject  # without its slices
+    start: int
+    end: int
+    sha256: str  # of these bytes
+
+    @property
+    def order(self) -> tuple[bytes, int]:
+        """The place of the piece among all others."""
+        return self.raw.key.encode(), self.start
+
+
+def pieces_of(objects: Iterable[RawObject]) -> list[Piece]:
+    """All pieces of the objects, in order."""
+    found = [
+        Piece(replace(raw, slices=()), one.start, one.end, one.sha256)
+        for raw in objects
+        for one in raw.slices or (Slice(0, raw.size, raw.sha256),)
+    ]
+    return sorted(found, key=lambda piece: piece.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The documents of a piece without their texts, in columns: what deduplication needs to know."""
+
+    ids: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    content_hashes: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()  # characters of the text
+    bands: tuple[str, ...] = ()  # what near duplicates are found by, see `near_duplicates.sketch`
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """The result of one raw object. `entries[i]` is the i-th document line of its records file."""
+    """The result of one piece. The i-th of `entries` is the i-th line of its documents file."""
 
-    raw: RawObject
+    piece: Piece
     digest: str
-    entries: tuple[Entry, ...]
+    entries: Entries
+    columns: tuple[str, ...]  # names of all metrics of the documents, sorted
     rejected: int
 
 
@@ -87,144 +102,118 @@ class CleanJob:
         """Stands for the salt where another salt must mean another result."""
         return hmac.new(self.salt, b"cleaned object", hashlib.sha256).hexdigest()[:20]
 
-    def digest(self, raw: RawObject) -> str:
-        """The address of the object's result."""
+    def digest(self, piece: Piece) -> str:
+        """The address of the piece's result."""
         options = self.options.model_dump(exclude=_OF_ASSEMBLY)
-        return fingerprint(CLEANER_VERSION, raw.key, raw.sha256, self.salt_digest, options)
+        where = (piece.raw.key, piece.raw.sha256, piece.start, piece.end)
+        return fingerprint(CLEANER_VERSION, *where, self.salt_digest, options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("store_url", "endpoint", "options", "salt")}
 
 
+Run = Callable[[CleanJob, Sequence[Piece]], Iterable[Cleaned]]
+
+
+def clean_pieces(
+    job: CleanJob, pieces: Sequence[Piece], run: Run, progress: Callable[[int, int], None]
+) -> Iterator[tuple[Cleaned, bool]]:
+    """The result of every piece, in any order, and whether it was cleaned now: `run` sees only new ones."""
+    new = []
+    for piece in pieces:
+        found = find_cleaned(job.store, job.digest(piece))
+        if found is None:
+            new.append(piece)
+        else:
+            yield found, False
+    total = sum(piece.end - piece.start for piece in new)
+    done = 0
+    for cleaned in run(job, new) if new else ():
+        yield cleaned, True
+        done += cleaned.piece.end - cleaned.piece.start
+        progress(done, total)
+
+
 def find_cleaned(store: Store, digest: str) -> Cleaned | None:
-    """The summary of an object that was cleaned before, or None."""
+    """The summary of a piece that was cleaned before, or None."""
     try:
-        return from_line(Cleaned, store.get(_summary_key(digest)))
+        return from_line(Cleaned, store.get(_key(digest, "summary.json")))
     except NotFound:
         return None
 
 
-def clean_object(job: CleanJob, raw: RawObject) -> Cleaned:
-    """Reads, masks and stores one raw object. Every record becomes a document or a rejected row.
+def clean_piece(job: CleanJob, piece: Piece) -> Cleaned:
+    """Reads, masks and stores one piece. Every record becomes a document or a rejected row.
 
     An object that is gone or has other bytes than were listed becomes one rejected row; that result is
-    stored apart from the digest's own, so the object is read again when it is listed again.
+    stored apart from the digest's own, so the piece is read again when it is listed again.
     """
     with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
         folder = Path(name)
-        path, found = folder / "object", raw.sha256
-        try:
-            job.store.download(raw.key, path)
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            failure = "" if found == raw.sha256 else "changed_while_read"
-        except NotFound:
-            failure = "disappeared"
-        digest = f"{job.digest(raw)}-{failure}" if failure else job.digest(raw)
-        entries, rejected = [], 0
-        records = folder / "records.jsonl"
-        with records.open("wb") as out:
-            rows = [_lost(raw, failure)] if failure else _clean(job, raw, path)
+        failure = _fetch(job.store, piece, folder / "object")
+        digest = f"{job.digest(piece)}-{failure}" if failure else job.digest(piece)
+        rows = [_lost(piece.raw, failure)] if failure else _clean(job, piece, folder / "object")
+        entries: list[tuple[Any, ...]] = []
+        columns: set[str] = set()
+        rejected = 0
+        with (folder / "documents").open("wb") as documents, (folder / "rejected").open("wb") as others:
             for row in rows:
                 if isinstance(row, Document):
                     entries.append(_entry(row))
-                    out.write(to_line({"document": row}))
+                    columns.update(row.metrics)
+                    documents.write(to_line(row))
                 else:
                     rejected += 1
-                    out.write(to_line({"rejected": row}))
-        cleaned = Cleaned(raw, digest, tuple(entries), rejected)
-        job.store.put(_records_key(digest), records)
-        job.store.put(_summary_key(digest), to_line(cleaned))  # last: it says that the records are whole
+                    others.write(to_line(row))
+        if entries:
+            job.store.put(_key(digest, "documents.jsonl"), folder / "documents")
+        if rejected:
+            job.store.put(_key(digest, "rejected.jsonl"), folder / "rejected")
+        found = Entries(*map(tuple, zip(*entries, strict=True)))
+        cleaned = Cleaned(piece, digest, found, tuple(sorted(columns)), rejected)
+        job.store.put(_key(digest, "summary.json"), to_line(cleaned))  # last: it says that the rest is whole
     return cleaned
 
 
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """What `assemble` made: counts per source, and rejected rows per reason."""
-
-    conservation: dict[str, dict[str, int]]
-    reasons: dict[str, int]
-    documents: int
+def document_lines(store: Store, digest: str, count: int) -> Iterator[bytes]:
+    """The stored documents of a piece as JSON lines, in reading order; `count` of them were made."""
+    return _lines(store, _key(digest, "documents.jsonl")) if count else iter(())
 
 
-def clean_objects(
-    job: CleanJob,
-    objects: Sequence[RawObject],
-    run: Callable[[CleanJob, Sequence[RawObject]], Iterator[Cleaned]],
-    progress: Callable[[int, int], None],
-) -> tuple[list[Cleaned], int]:
-    """The result of every object, and how many had to be cleaned: `run` sees only those that are new."""
-    results, new = [], []
-    for raw in objects:
-        found = find_cleaned(job.store, job.digest(raw))
-        if found is None:
-            new.append(raw)
+def rejected_lines(store: Store, digest: str, count: int) -> Iterator[bytes]:
+    """The stored rejected rows of a piece as JSON lines, in reading order; `count` of them were made."""
+    return _lines(store, _key(digest, "rejected.jsonl")) if count else iter(())
+
+
+def _fetch(store: Store, piece: Piece, path: Path) -> str:
+    """Copies the bytes of a piece into a file; a reason code where they are not the ones that were listed."""
+    try:
+        if piece.end - piece.start == piece.raw.size:
+            store.download(piece.raw.key, path)
         else:
-            results.append(found)
-    total = sum(raw.size for raw in new)
-    done = 0
-    for cleaned in run(job, new) if new else ():
-        results.append(cleaned)
-        done += cleaned.raw.size
-        progress(done, total)
-    return results, len(new)
+            meta = store.head(piece.raw.key)
+            if meta is not None and meta.size < piece.end:
+                return "changed_while_read"
+            path.write_bytes(store.get_range(piece.raw.key, piece.start, piece.end))
+    except NotFound:
+        return "disappeared"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return "" if found == piece.sha256 else "changed_while_read"
 
 
-def assemble(
-    store: Store, cleaned: Sequence[Cleaned], corpus: Path, quarantine: Path, options: CleanOptions
-) -> Corpus:
-    """Writes the deduplicated documents and all rejected rows as part files, in order of raw key.
-
-    `records_in = kept + duplicate + filtered + quarantined` holds for every source by what was read and
-    what was written, counted apart.
-    """
-    ordered = sorted(cleaned, key=lambda one: one.raw.key.encode())
-    dropped = _plan(store, ordered, options)
-    counts: dict[str, Counter[str]] = {}
-    reasons: Counter[str] = Counter()
-    with (
-        PartWriter(corpus, options.part_bytes) as documents,
-        PartWriter(quarantine, options.part_bytes) as rows,
-    ):
-        for one in ordered:
-            count = counts.setdefault(one.raw.source, Counter())
-            count["records_in"] += len(one.entries) + one.rejected
-            position = 0
-            for kind, row in _read_records(store, one.digest):
-                if kind == "rejected":
-                    rejected = from_row(Rejected, row)
-                else:
-                    drop = dropped.get((row["id"], (one.raw.key, position)))
-                    position += 1
-                    if drop is None:
-                        documents.write_line(to_line(row))
-                        count["kept"] += 1
-                        continue
-                    rejected = _duplicate(one.raw, row["locator"], drop)
-                rows.write(rejected)
-                count[rejected.outcome] += 1
-                reasons[rejected.reason] += 1
-        total = documents.count
-    conservation = {
-        source: {name: count[name] for name in ("records_in", "kept", "duplicate", "filtered", "quarantined")}
-        for source, count in sorted(counts.items())
-    }
-    (corpus / CONSERVATION).write_bytes(orjson.dumps(conservation, option=orjson.OPT_INDENT_2))
-    return Corpus(conservation, dict(sorted(reasons.items())), total)
+def _clean(job: CleanJob, piece: Piece, path: Path) -> Iterator[Document | Rejected]:
+    for row in sources.read(piece.raw, path, job.options):
+        # A reader counts lines from where it begins.
+        found = replace(row, locator=f"{row.locator} from byte {piece.start}") if piece.start else row
+        if isinstance(found, Rejected):
+            yield mask_rejected(found, job.sanitizer)
+        else:
+            yield to_document(found, piece.raw, job.sanitizer, job.options)
 
 
-def unbalanced(conservation: dict[str, dict[str, int]]) -> dict[str, int]:
-    """The sources whose records do not add up, with how many are missing (negative: too many)."""
-    missing = {
-        source: count["records_in"]
-        - sum(count[name] for name in ("kept", "duplicate", "filtered", "quarantined"))
-        for source, count in conservation.items()
-    }
-    return {source: number for source, number in missing.items() if number}
-
-
-def _entry(document: Document) -> Entry:
-    return Entry(
+def _entry(document: Document) -> tuple[Any, ...]:
+    return (
         document.id,
         document.version,
         content_hash(document),
@@ -232,54 +221,6 @@ def _entry(document: Document) -> Entry:
         len(document.text),
         sketch(document),
     )
-
-
-def _plan(
-    store: Store, ordered: Sequence[Cleaned], options: CleanOptions
-) -> dict[tuple[str, OrderKey], Dropped]:
-    """Exact copies and old versions first; near duplicates among the documents that are then left."""
-    dropped = plan_dedup(
-        (entry.id, entry.version, entry.content_hash, entry.updated, (one.raw.key, position))
-        for one in ordered
-        for position, entry in enumerate(one.entries)
-    )
-    left = [
-        Sketch(entry.id, (one.raw.key, position), entry.updated, entry.size, entry.bands)
-        for one in ordered
-        for position, entry in enumerate(one.entries)
-        if entry.bands and (entry.id, (one.raw.key, position)) not in dropped
-    ]
-    with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
-        file = ShingleFile(Path(name) / "shingles")
-
-        def shingles(wanted: Sequence[OrderKey]) -> Mapping[OrderKey, Any]:
-            file.write(_read_shingles(store, ordered, frozenset(wanted)))
-            return file.read()
-
-        near = plan_near_duplicates(left, shingles, options.near_duplicate_jaccard)
-    return settle({**dropped, **near})
-
-
-def _read_shingles(
-    store: Store, ordered: Sequence[Cleaned], wanted: frozenset[OrderKey]
-) -> Iterator[tuple[OrderKey, Any]]:
-    """Shingles of some documents, from the stored records of the objects that hold them."""
-    objects = {key for key, _ in wanted}
-    for one in ordered:
-        if one.raw.key not in objects:
-            continue
-        documents = (row for kind, row in _read_records(store, one.digest) if kind == "document")
-        for position, row in enumerate(documents):
-            if (one.raw.key, position) in wanted:
-                yield (one.raw.key, position), shingle_hashes(row["title"], row["text"])
-
-
-def _clean(job: CleanJob, raw: RawObject, path: Path) -> Iterator[Document | Rejected]:
-    for row in sources.read(raw, path, job.options):
-        if isinstance(row, Rejected):
-            yield mask_rejected(row, job.sanitizer)
-        else:
-            yield to_document(row, raw, job.sanitizer, job.options)
 
 
 def _lost(raw: RawObject, reason: str) -> Rejected:
@@ -290,22 +231,13 @@ def _lost(raw: RawObject, reason: str) -> Rejected:
     return Rejected(raw.source, raw.key, raw.sha256, "", "quarantined", "read", reason, detail)
 
 
-def _duplicate(raw: RawObject, locator: str, drop: Dropped) -> Rejected:
-    return Rejected(raw.source, raw.key, raw.sha256, locator, "duplicate", "dedup", drop.reason, drop.kept_id)
-
-
-def _read_records(store: Store, digest: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The stored rows of one object as ("document" | "rejected", row), in reading order."""
+def _lines(store: Store, key: str) -> Iterator[bytes]:
     tail = b""
-    for piece in store.stream(_records_key(digest)):
+    for piece in store.stream(key):
         *lines, tail = (tail + piece).split(b"\n")
         for line in lines:
-            yield next(iter(orjson.loads(line).items()))
+            yield line + b"\n"
 
 
-def _records_key(digest: str) -> str:
-    return f"processed/objects/{digest}/records.jsonl"
-
-
-def _summary_key(digest: str) -> str:
-    return f"processed/objects/{digest}/summary.json"
+def _key(digest: str, name: str) -> str:
+    return f"processed/objects/{digest}/{name}"

@@ -1,4 +1,4 @@
-"""The engines that run `clean_object` over many raw objects, and the rule that picks one.
+"""The engines that run `clean_piece` over many pieces of raw objects, and the rule that picks one.
 
 Both take the same job and leave the same results; this module holds the Python engine (a process pool on
 one machine). The Spark engine is `spark_jobs.clean`.
@@ -9,45 +9,54 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Literal, Protocol
 
-from alchemy.corpus import Cleaned, CleanJob, clean_object
-from alchemy.records import RawObject
+from alchemy.corpus import Cleaned, CleanJob, Piece, clean_piece
 
 EngineName = Literal["python", "spark"]
-_INLINE_OBJECTS = 4  # fewer are done before a worker process has started
+_INLINE_BYTES = 1 << 20  # less is done before a worker process has started
+_AHEAD = 4  # pieces that wait for each worker
 
 
 class Engine(Protocol):
-    """Cleans objects, in any order, and yields each as it is done."""
+    """Cleans pieces, in any order, and yields each as it is done."""
 
     name: EngineName
 
-    def clean(self, job: CleanJob, objects: Sequence[RawObject]) -> Iterator[Cleaned]: ...
+    def clean(self, job: CleanJob, pieces: Sequence[Piece]) -> Iterator[Cleaned]: ...
 
 
 class PythonEngine:
-    """A pool of processes; no Java. Memory is bounded by one object per worker."""
+    """A pool of processes; no Java. Memory is bounded by one piece per worker.
+
+    Few pieces are in work at once: a caller that is slow to take results slows the workers down.
+    """
 
     name: EngineName = "python"
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def clean(self, job: CleanJob, objects: Sequence[RawObject]) -> Iterator[Cleaned]:
-        if self.workers == 1 or len(objects) < _INLINE_OBJECTS:
-            for raw in objects:
-                yield clean_object(job, raw)
+    def clean(self, job: CleanJob, pieces: Sequence[Piece]) -> Iterator[Cleaned]:
+        if self.workers == 1 or len(pieces) == 1 or _total(pieces) < _INLINE_BYTES:
+            for piece in pieces:
+                yield clean_piece(job, piece)
             return
         # Spawned, not forked: the caller may hold threads (Dagster, obstore's runtime).
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, context, initializer=_start, initargs=(job,)) as pool:
-            largest_first = sorted(objects, key=lambda raw: (-raw.size, raw.key))
-            futures = [pool.submit(_clean, raw) for raw in largest_first]
+            largest_first = sorted(pieces, key=lambda piece: (piece.start - piece.end, piece.order))
+            running: set[Future[Cleaned]] = set()
             try:
-                for future in as_completed(futures):
-                    yield future.result()
+                for piece in largest_first:
+                    if len(running) == self.workers * _AHEAD:
+                        done, running = wait(running, return_when=FIRST_COMPLETED)
+                        yield from (future.result() for future in done)
+                    running.add(pool.submit(_clean, piece))
+                while running:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -83,6 +92,10 @@ def _start(job: CleanJob) -> None:
     _job = job
 
 
-def _clean(raw: RawObject) -> Cleaned:
+def _clean(piece: Piece) -> Cleaned:
     assert _job is not None
-    return clean_object(_job, raw)
+    return clean_piece(_job, piece)
+
+
+def _total(pieces: Sequence[Piece]) -> int:
+    return sum(piece.end - piece.start for piece in pieces)

@@ -28,6 +28,15 @@ Split = Literal["train", "eval", "holdout"]
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A run of whole lines of a large object, bytes `start` to `end`, that is read on its own."""
+
+    start: int
+    end: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class RawObject:
     """One object under `raw/<source>/` as a listing saw it. Grain: one file."""
 
@@ -35,6 +44,7 @@ class RawObject:
     key: str
     size: int  # bytes
     sha256: str
+    slices: tuple[Slice, ...] = ()  # of a large file of JSON lines; () means that it is read as a whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,11 @@ class CleanOptions(Options):
     max_document_bytes: int = Field(64 << 20, gt=0, description="Binary documents over this are quarantined.")
     extract_seconds: float = Field(60.0, gt=0, description="Time limit of one PDF or Office extraction.")
     extract_memory_mb: int = Field(2048, ge=256, description="Memory limit of one PDF or Office extraction.")
-    part_bytes: int = Field(32 << 20, ge=1 << 16, description="Size at which a new part file begins.")
+    part_bytes: int = Field(
+        256 << 10,
+        ge=1,
+        description="Raw bytes behind one part file, about; more in a corpus over 1,000 parts.",
+    )
 
 
 class ChunkOptions(Options):

@@ -12,7 +12,7 @@ import orjson
 from dagster import AssetCheckResult, AssetCheckSeverity, ResourceParam, asset_check
 
 from alchemy.artifacts import Artifact, Artifacts
-from alchemy.corpus import CONSERVATION, unbalanced
+from alchemy.assembly import CONSERVATION, unbalanced
 from alchemy.errors import NotFound
 from alchemy.parts import read_parts
 from alchemy.quant.drift import measure_drift
@@ -41,7 +41,7 @@ def conservation(store: StoreResource) -> AssetCheckResult:
     """
     artifacts = store.artifacts
     corpus = artifacts.latest("cleaned_corpus")
-    counted = orjson.loads((artifacts.fetch(corpus) / CONSERVATION).read_bytes())
+    counted = orjson.loads(artifacts.file(corpus, CONSERVATION).read_bytes())
     written: dict[str, Counter[str]] = {source: Counter() for source in counted}
     reasons: Counter[tuple[str, str, str]] = Counter()
     for document in read_parts(Document, artifacts.parts(corpus, "part-")):
@@ -138,9 +138,7 @@ def feature_drift(store: StoreResource) -> AssetCheckResult:
         why = "no release serves yet" if released is None else "the release is older than sketches"
         return AssetCheckResult(passed=True, metadata={"reference": f"none: {why}"})
     now = artifacts.latest("metrics")
-    report = measure_drift(
-        read_sketch(artifacts.fetch(released) / SKETCH), list(artifacts.parts(now, "part-"))
-    )
+    report = measure_drift(read_sketch(artifacts.file(released, SKETCH)), list(artifacts.parts(now, "part-")))
     worst = list(report.drifted or report.columns)
     metadata: dict[str, Any] = {
         "reference": released.version,

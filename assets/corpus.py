@@ -1,20 +1,18 @@
 """Raw bytes become documents, documents become chunks."""
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import orjson
 from dagster import AssetExecutionContext, AssetKey, MaterializeResult, ResourceParam, asset
 
-from alchemy.artifacts import Artifact, Artifacts, Request
-from alchemy.corpus import CLEANER_VERSION, CONSERVATION, CleanJob, assemble, clean_objects
+from alchemy.artifacts import Artifact, Draft
+from alchemy.assembly import CONSERVATION, wash
+from alchemy.corpus import CLEANER_VERSION, CleanJob
 from alchemy.errors import BadInput
-from alchemy.parts import PartWriter, read_parts
+from alchemy.parts import read_parts
 from alchemy.records import SOURCES, Chunk, Document, RawObject
 from alchemy.settings import Settings
-from alchemy.text.chunking import CHUNKER_VERSION, Tokenizer, chunk_documents
+from alchemy.text.chunking import CHUNKER_VERSION, Tokenizer, write_chunks
 from assets.publishing import Inputs, head, log_progress, publish, table
 from resources.catalog import CatalogResource
 from resources.engine import EngineResource
@@ -40,35 +38,33 @@ def cleaned_corpus(
 
     Grain: one issue, commit, pull request, page, file, row or feedback. What did not become a document is
     in `processed/quarantine.jsonl` with its reason. Used by `rag_chunks`, `metrics` and `sft_pairs`.
-    Only objects whose digest is new are read; both engines publish the same bytes.
+    Only objects whose digest is new are read, and only parts that they change are written; both engines
+    publish the same bytes.
     """
     artifacts = store.artifacts
     job = CleanJob(store.store.url, store.endpoint, settings.clean, settings.pseudonym_salt)
     parameters = {"options": settings.clean.model_dump(), "salt": job.salt_digest}
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         objects = [raw for name in _RAW for raw in read_parts(RawObject, artifacts.parts(inputs[name]))]
         if not objects:
             raise BadInput("there are no raw objects; put some under raw/<source>/ (`alchemy upload FOLDER`)")
         picked = engine.pick(sum(raw.size for raw in objects))
         context.log.info(f"{len(objects)} raw objects, {picked.name} engine")
         progress = log_progress(context, "cleaned bytes")
-        cleaned, new = clean_objects(job, objects, picked.clean, progress)
-        with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
-            rejected = Path(name)
-            made = assemble(artifacts.store, cleaned, folder, rejected, settings.clean)
-            _publish_quarantine(context, artifacts, rejected, inputs, parameters, made.reasons)
+        made, new = wash(artifacts, job, objects, picked.clean, draft, progress)
         return {
             "rows": made.documents,
             "objects": len(objects),
-            "objects_cleaned": new,
+            "pieces_cleaned": new,
+            "parts": made.parts,
+            "parts_written": made.parts_written,
             "engine": picked.name,
             "rejected_by_reason": made.reasons,
         }
 
     def describe(artifact: Artifact) -> dict[str, Any]:
-        folder = artifacts.fetch(artifact)
-        counts = orjson.loads((folder / CONSERVATION).read_bytes())
+        counts = orjson.loads(artifacts.file(artifact, CONSERVATION).read_bytes())
         rows = [{"source": source, **row} for source, row in counts.items()]
         columns = ["source", "records_in", "kept", "duplicate", "filtered", "quarantined"]
         documents = [
@@ -103,20 +99,14 @@ def rag_chunks(
     """
     artifacts = store.artifacts
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
-        corpus = inputs["cleaned_corpus"]
-        documents = read_parts(Document, artifacts.parts(corpus, "part-"))
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         tokenizer = Tokenizer(catalog.embedder_folder / "tokenizer.json")
-        progress = log_progress(context, "chunked documents")
-        total, seen, tokens = corpus.metrics["rows"], set[str](), 0
-        with PartWriter(folder, settings.clean.part_bytes) as out:
-            for chunk in chunk_documents(documents, tokenizer, settings.chunk):
-                out.write(chunk)
-                tokens += chunk.tokens
-                if chunk.document_id not in seen:
-                    seen.add(chunk.document_id)
-                    progress(len(seen), total)
-        return {"rows": out.count, "documents": len(seen), "tokens": tokens}
+        counts = draft.derive(
+            inputs["cleaned_corpus"],
+            lambda part, target: write_chunks(part, target, tokenizer, settings.chunk),
+            progress=log_progress(context, "chunked bytes"),
+        )
+        return {name: sum(count[name] for count in counts) for name in ("rows", "documents", "tokens")}
 
     def describe(artifact: Artifact) -> dict[str, Any]:
         rows = [
@@ -129,22 +119,3 @@ def rag_chunks(
     return publish(
         context, artifacts, build, inputs=["cleaned_corpus"], parameters=parameters, describe=describe
     )
-
-
-def _publish_quarantine(
-    context: AssetExecutionContext,
-    artifacts: Artifacts,
-    rejected: Path,
-    inputs: Inputs,
-    parameters: dict[str, Any],
-    reasons: dict[str, int],
-) -> None:
-    """The rejected rows are an artifact of their own, made in the same pass."""
-
-    def build(folder: Path) -> dict[str, Any]:
-        shutil.copytree(rejected, folder, dirs_exist_ok=True)
-        return {"rows": sum(reasons.values()), "reasons": reasons}
-
-    versions = {name: artifact.version for name, artifact in inputs.items()}
-    request = Request("quarantine", versions, CLEANER_VERSION, parameters, context.run.run_id)
-    artifacts.materialize(request, build)

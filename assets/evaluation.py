@@ -15,7 +15,7 @@ from dagster import (
     asset,
 )
 
-from alchemy.artifacts import Artifact
+from alchemy.artifacts import Artifact, Draft
 from alchemy.evaluation import RENDERED, Candidate, judge_candidate
 from alchemy.parts import read_parts
 from alchemy.records import SftPair
@@ -53,7 +53,7 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
         """
         artifacts = store.artifacts
 
-        def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+        def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
             def pairs(split: str) -> Iterator[SftPair]:
                 return read_parts(SftPair, artifacts.parts(inputs["sft_pairs"], f"sft_{split}"))
 
@@ -73,7 +73,7 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
                 pairs("holdout"),
                 options=settings.search,
                 count_leaks=lambda text: len(sanitizer.leaks(text)),
-                folder=folder,
+                folder=draft.folder,
                 progress=log_progress(context, "questions asked"),
             )
 

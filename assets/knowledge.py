@@ -1,10 +1,10 @@
 """The hybrid index that answers are found in."""
 
-from pathlib import Path
 from typing import Any
 
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
+from alchemy.artifacts import Draft
 from alchemy.parts import read_parts
 from alchemy.records import Chunk, Insight
 from alchemy.retrieval.index import build_index
@@ -31,11 +31,13 @@ def faiss_index(
     """
     artifacts = store.artifacts
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         chunks = read_parts(Chunk, artifacts.parts(inputs["rag_chunks"], "part-"))
         insights = read_parts(Insight, artifacts.parts(inputs["quant_insights"], "part-"))
         scores = {insight.document_id: insight.score for insight in insights}
-        made = build_index(folder, chunks, scores, catalog.embedder, log_progress(context, "embedded chunks"))
+        made = build_index(
+            draft.folder, chunks, scores, catalog.embedder, log_progress(context, "embedded chunks")
+        )
         return {"rows": made["chunks"], **made}
 
     parameters = {"embedder": catalog.catalog.model_b.model_dump(exclude={"device"})}

@@ -9,17 +9,16 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 from dagster import AssetExecutionContext, DataVersion, MaterializeResult, MetadataValue
 
-from alchemy.artifacts import Artifact, Artifacts, Request
+from alchemy.artifacts import Artifact, Artifacts, Draft, Request
 from alchemy.parts import read_parts
 
 Inputs = Mapping[str, Artifact]
-BuildFrom = Callable[[Path, Inputs], dict[str, Any]]
+BuildFrom = Callable[[Draft, Inputs], dict[str, Any]]
 Describe = Callable[[Artifact], Mapping[str, Any]]
 Progress = Callable[[int, int], None]
 R = TypeVar("R")
@@ -40,7 +39,7 @@ def publish(
 ) -> MaterializeResult:
     """Materializes the asset from the latest versions of its inputs and reports it in the shared vocabulary.
 
-    `build` gets an empty folder and the inputs, resolved once: what it reads is what the request names. It is
+    `build` gets an empty draft and the inputs, resolved once: what it reads is what the request names. It is
     called only when the request (inputs, code version, parameters) is not the one that the latest version
     answers. `describe` adds metadata (samples, pictures) read from the artifact itself, so
     that a reused version shows the same.
@@ -55,7 +54,7 @@ def publish(
         run_id=context.run.run_id,
     )
     with Measurement() as measured:
-        done = artifacts.materialize(request, lambda folder: build(folder, used))
+        done = artifacts.materialize_draft(request, lambda draft: build(draft, used))
     artifact = done.artifact
     return MaterializeResult(
         data_version=DataVersion(artifact.version),

@@ -1,21 +1,20 @@
 """Numbers about the documents, expanded, made free of redundancy, and turned into facts and scores."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 import polars as pl
 from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, asset
 
-from alchemy.artifacts import Artifact
-from alchemy.parts import read_parts
+from alchemy.artifacts import Artifact, Draft
+from alchemy.assembly import COLUMNS
 from alchemy.quant.expand import expand
 from alchemy.quant.features import build_features, sampled_correlations
 from alchemy.quant.insight import write_insights
 from alchemy.quant.measure import write_metrics
 from alchemy.quant.pictures import correlation_picture
 from alchemy.quant.sketch import write_sketch
-from alchemy.records import Document, Insight
+from alchemy.records import Insight
 from alchemy.settings import Settings
 from assets.corpus import cleaned_corpus
 from assets.publishing import Inputs, head, picture, publish, table
@@ -28,7 +27,7 @@ _MAPPED = 40  # columns of a heat map
     group_name="quant",
     kinds={"parquet", "polars"},
     owners=["team:data-platform"],
-    code_version="2",
+    code_version="3",
     deps=[cleaned_corpus],
 )
 def metrics(context: AssetExecutionContext, store: StoreResource) -> MaterializeResult:
@@ -39,11 +38,18 @@ def metrics(context: AssetExecutionContext, store: StoreResource) -> Materialize
     """
     artifacts = store.artifacts
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         corpus = inputs["cleaned_corpus"]
-        made = write_metrics(read_parts(Document, artifacts.parts(corpus, "part-")), folder)
-        write_sketch(sorted(folder.glob("part-*")), folder)
-        return made
+        names = orjson.loads(artifacts.file(corpus, COLUMNS).read_bytes())
+        counts = draft.derive(
+            corpus, lambda part, target: write_metrics(part, target, names), suffix=".parquet", context=names
+        )
+        write_sketch(draft.parts(), draft.folder)
+        return {
+            "rows": sum(count["rows"] for count in counts),
+            "columns": len(names),
+            "documents_with_metrics": sum(count["measured"] for count in counts),
+        }
 
     def describe(artifact: Artifact) -> dict[str, Any]:
         frame = pl.scan_parquet(list(artifacts.parts(artifact, "part-"))).head(10).collect()
@@ -70,13 +76,13 @@ def quant_features(
     """
     artifacts = store.artifacts
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         measured = list(artifacts.parts(inputs["metrics"], "part-"))
-        report = build_features(measured, folder, settings.quant)
+        report = build_features(measured, draft.folder, settings.quant)
         return {"rows": report.rows, **report.counts}
 
     def describe(artifact: Artifact) -> dict[str, Any]:
-        report = orjson.loads((artifacts.fetch(artifact) / "report.json").read_bytes())
+        report = orjson.loads(artifacts.file(artifact, "report.json").read_bytes())
         shown = {"dropped": table(report["dropped"], ["feature", "reason", "witness", "r"])}
         if columns := report["base_columns"]:
             measured = list(artifacts.parts(artifacts.get("metrics", artifact.inputs["metrics"]), "part-"))
@@ -106,10 +112,10 @@ def quant_insights(
     """
     artifacts = store.artifacts
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         features = list(artifacts.parts(inputs["quant_features"], "part-"))
         measured = list(artifacts.parts(inputs["metrics"], "part-"))
-        made = write_insights(features, measured, folder, settings.quant)
+        made = write_insights(features, measured, draft.folder, settings.quant)
         return {"rows": made["insights"], **made}
 
     def describe(artifact: Artifact) -> dict[str, Any]:

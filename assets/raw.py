@@ -1,11 +1,10 @@
 """The raw sources as assets: what lies in `raw/<source>/`, by content. One factory, six assets."""
 
-from pathlib import Path
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
 
-from alchemy.artifacts import Artifact
+from alchemy.artifacts import Artifact, Draft
 from alchemy.listing import list_raw, write_listing
 from alchemy.records import SOURCES, fingerprint
 from assets.publishing import Inputs, publish, table
@@ -29,7 +28,7 @@ def raw_asset(source: str) -> AssetsDefinition:
         group_name="ingestion",
         kinds={"json", "s3"},
         owners=["team:data-platform"],
-        code_version="1",
+        code_version="2",
         description=(
             f"{_HOLDS[source]} under `raw/{source}/`. Holds a listing with key, size and sha256 of every "
             "object; grain: one object. Used by `cleaned_corpus`, which reads only those whose digest is new."
@@ -38,8 +37,8 @@ def raw_asset(source: str) -> AssetsDefinition:
     def raw(context: AssetExecutionContext, store: StoreResource) -> MaterializeResult:
         objects = list_raw(store.store, source)
 
-        def build(folder: Path, _: Inputs) -> dict[str, Any]:
-            rows = write_listing(folder, objects)
+        def build(draft: Draft, _: Inputs) -> dict[str, Any]:
+            rows = write_listing(draft.folder, objects)
             return {"rows": rows, "raw_bytes": sum(one.size for one in objects)}
 
         def describe(artifact: Artifact) -> dict[str, Any]:

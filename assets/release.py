@@ -1,7 +1,6 @@
 """The gate and the release: the one record that serving follows."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +14,7 @@ from dagster import (
     multi_asset,
 )
 
-from alchemy.artifacts import Artifacts
+from alchemy.artifacts import Artifacts, Draft
 from alchemy.errors import Conflict
 from alchemy.evaluation import REPORT, scores_of, weights_of
 from alchemy.gate import Decision, Policy, decide
@@ -84,8 +83,8 @@ def release(
         evaluation=evaluated.version,
     )
 
-    def build(folder: Path, _: Inputs) -> dict[str, Any]:
-        (folder / RECORD).write_bytes(release_line(made))
+    def build(draft: Draft, _: Inputs) -> dict[str, Any]:
+        (draft.folder / RECORD).write_bytes(release_line(made))
         return {"rows": 1}
 
     result = publish(

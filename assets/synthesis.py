@@ -8,7 +8,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, asset
 
-from alchemy.artifacts import Artifact
+from alchemy.artifacts import Artifact, Draft
 from alchemy.catalog import Refiner
 from alchemy.parts import read_parts
 from alchemy.records import Chunk, Document, Insight, SftPair
@@ -46,13 +46,13 @@ def sft_pairs(
     """
     artifacts, refiner = store.artifacts, catalog.catalog.model_a
 
-    def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         def parts(asset_name: str) -> Iterator[Path]:
             return artifacts.parts(inputs[asset_name], "part-")
 
         with _provider(refiner, settings) as (provider, client):
             funnel = write_pairs(
-                folder,
+                draft.folder,
                 lambda: read_parts(Document, parts("cleaned_corpus")),
                 read_parts(Chunk, parts("rag_chunks")),
                 read_parts(Insight, parts("quant_insights")),

@@ -5,7 +5,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
-from alchemy.artifacts import Artifact
+from alchemy.artifacts import Artifact, Draft
 from alchemy.catalog import AdapterFilter
 from alchemy.parts import read_parts
 from alchemy.records import SftPair
@@ -45,7 +45,7 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
     ) -> MaterializeResult:
         artifacts, base = store.artifacts, catalog.catalog.model_c
 
-        def build(folder: Path, inputs: Inputs) -> dict[str, Any]:
+        def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
             pairs = inputs["sft_pairs"]
             train = [
                 pair
@@ -61,11 +61,11 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
                 base.lora,
                 settings.train,
                 device=base.device,
-                folder=folder,
+                folder=draft.folder,
                 progress=lambda done, total, _: progress(done, total),
                 models=Path(catalog.models),
             )
-            (folder / "loss.png").write_bytes(loss_curve(report))
+            (draft.folder / "loss.png").write_bytes(loss_curve(report))
             return {
                 "rows": len(train),
                 "tokens": report.tokens,

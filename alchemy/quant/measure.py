@@ -1,88 +1,62 @@
-"""The numbers of every document as one wide table, `metrics.parquet`: the input of the quant stages.
+"""The numbers of documents as wide tables, `metrics.parquet`: the input of the quant stages.
 
-Which metrics exist is known only after the last document, so the numbers go through a spool file first:
-the documents are read once, and memory follows the number of columns, never the number of documents.
+One table is made from one part of the corpus, and all have the same columns, so a change of one part is a
+change of one table.
 """
 
 import math
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import orjson
 import polars as pl
 import pyarrow.parquet as pq
 
-from alchemy.records import Document
+from alchemy.records import Document, read_lines
 
 ID_COLUMNS = ("document_id", "source", "kind")
-ROWS_PER_PART = 262_144
 _CELLS_PER_GROUP = 2_000_000  # 16 MB of doubles
 
 
-def write_metrics(documents: Iterable[Document], folder: Path) -> dict[str, Any]:
-    """Writes `part-*.parquet`: one row per document, a nullable Float64 column per metric, names sorted.
+def write_metrics(part: Path, target: Path, names: Sequence[str]) -> dict[str, int]:
+    """Writes a table of the documents of one part: a row for each, a nullable Float64 column per metric.
 
     A number that is not finite becomes null. A metric called like one of `ID_COLUMNS` is written as
-    `metric_<name>`. Equal documents in equal order give equal bytes.
+    `metric_<name>`. Equal documents in equal order give equal bytes; memory does not follow their number.
+
+    Args:
+        part: JSON lines of documents.
+        target: The Parquet file.
+        names: All metrics of the corpus, in the order of their columns.
+
+    Returns:
+        `rows`, and how many of them are `measured`: with any number.
     """
-    names: set[str] = set()
-    sources: Counter[str] = Counter()
-    measured = 0
-    with tempfile.TemporaryFile(prefix="alchemy-metrics-") as spool:
-        for document in documents:
-            values = {
-                f"metric_{name}" if name in ID_COLUMNS else name: float(value)
-                for name, value in document.metrics.items()
-                if math.isfinite(value)
-            }
-            names.update(values)
-            sources[document.source] += 1
-            measured += bool(values)
-            spool.write(orjson.dumps([document.id, document.source, document.kind, values]) + b"\n")
-        spool.seek(0)
-        rows = sum(sources.values())
-        _write_parts(_groups(spool, sorted(names)), folder, rows)
-    return {
-        "rows": rows,
-        "columns": len(names),
-        "documents_with_metrics": measured,
-        "by_source": dict(sorted(sources.items())),
-    }
+    columns = [f"metric_{name}" if name in ID_COLUMNS else name for name in names]
+    schema = dict.fromkeys(ID_COLUMNS, pl.String) | dict.fromkeys(columns, pl.Float64)
+    rows = measured = 0
+    with pq.ParquetWriter(target, pl.DataFrame(schema=schema).to_arrow().schema, compression="zstd") as out:
+        for group in _groups(read_lines(Document, part), names):
+            frame = pl.DataFrame(group, schema=schema, orient="row")
+            out.write_table(frame.to_arrow())
+            rows += frame.height
+            measured += sum(any(value is not None for value in row[len(ID_COLUMNS) :]) for row in group)
+    return {"rows": rows, "measured": measured}
 
 
-def _groups(spool: IO[bytes], names: list[str]) -> Iterator[pl.DataFrame]:
-    """The spooled rows as frames of one row group each; at least one, empty where nothing was spooled."""
-    schema = dict.fromkeys(ID_COLUMNS, pl.String) | dict.fromkeys(names, pl.Float64)
+def _groups(documents: Iterator[Document], names: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of one row group each."""
     size = max(1024, min(32_768, _CELLS_PER_GROUP // (len(names) + 1)))
-    size = 1 << (size.bit_length() - 1)  # a power of two, so that groups fill a part exactly
     rows: list[tuple[Any, ...]] = []
-    for line in spool:
-        document_id, source, kind, values = orjson.loads(line)
-        rows.append((document_id, source, kind, *map(values.get, names)))
+    for document in documents:
+        values = (_finite(document.metrics.get(name)) for name in names)
+        rows.append((document.id, document.source, document.kind, *values))
         if len(rows) == size:
-            yield pl.DataFrame(rows, schema=schema, orient="row")
+            yield rows
             rows = []
-    if rows or not spool.tell():
-        yield pl.DataFrame(rows, schema=schema, orient="row")
+    if rows:
+        yield rows
 
 
-def _write_parts(groups: Iterator[pl.DataFrame], folder: Path, rows: int) -> None:
-    writer: pq.ParquetWriter | None = None
-    part = written = 0
-    try:
-        for group in groups:
-            table = group.to_arrow()
-            if writer is None:
-                path = folder / f"part-{part:05d}.parquet"
-                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
-            written += group.height
-            if written % ROWS_PER_PART == 0 and written < rows:
-                writer.close()
-                writer, part = None, part + 1
-    finally:
-        if writer is not None:
-            writer.close()
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

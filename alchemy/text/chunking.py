@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alchemy.errors import NotFound
-from alchemy.records import Block, BlockKind, Chunk, Document, fingerprint
+from alchemy.records import Block, BlockKind, Chunk, Document, fingerprint, read_lines, to_line
 from alchemy.settings import ChunkOptions
 from alchemy.text.sentences import split_sentences
 
@@ -68,6 +68,19 @@ class Tokenizer:
                 texts[start : start + _BATCH_TEXTS], add_special_tokens=False
             )
         ]
+
+
+def write_chunks(part: Path, target: Path, tokenizer: Tokenizer, options: ChunkOptions) -> dict[str, int]:
+    """Writes the chunks of a JSON-lines file of documents as another one; returns counts of both."""
+    rows = tokens = 0
+    documents: set[str] = set()
+    with target.open("wb") as out:
+        for chunk in chunk_documents(read_lines(Document, part), tokenizer, options):
+            out.write(to_line(chunk))
+            rows += 1
+            tokens += chunk.tokens
+            documents.add(chunk.document_id)
+    return {"rows": rows, "documents": len(documents), "tokens": tokens}
 
 
 def chunk_documents(

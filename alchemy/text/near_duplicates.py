@@ -20,7 +20,7 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,16 +91,10 @@ def plan_near_duplicates(
 ) -> dict[tuple[str, OrderKey], Dropped]:
     """Which documents to drop, by (id, order key); it does not depend on the order of `sketches`.
 
-    Memory: 96 bytes a document and twice that while sorting, so about 0.4 GB a million; shingles are asked
-    for once, for documents that share a band.
+    Shingles are asked for once, for documents that share a band.
     """
     wide = [one for one in sketches if one.bands] if threshold else []
-    if not wide:
-        return {}
-    bands = np.frombuffer(b"".join(base64.b64decode(one.bands) for one in wide), dtype="<u8")
-    bands = bands.reshape(len(wide), _BANDS)
-    values, counts = np.unique(bands, return_counts=True)
-    shared = np.isin(bands, values[counts > 1])
+    bands, shared = _shared_bands([one.bands for one in wide])
     meeting = np.flatnonzero(shared.any(axis=1)).tolist()
     chosen = _by_preference([(wide[number], bands[number][shared[number]].tolist()) for number in meeting])
     sets = shingles([one.order_key for one, _ in chosen])
@@ -116,6 +110,22 @@ def plan_near_duplicates(
             if len(members) < _MOST_COMPARED:
                 members.append(number)
     return dropped
+
+
+def sharing_a_band(bands: Iterable[str]) -> np.ndarray:
+    """For each of many sketches, none of them empty, whether it shares a band with another one.
+
+    Memory: 96 bytes a sketch and twice that while sorting, so about 0.4 GB a million.
+    """
+    return np.asarray(_shared_bands(bands)[1].any(axis=1))
+
+
+def _shared_bands(sketches: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The bands, [sketches, bands] as numbers, and which of them occur more than once."""
+    data = b"".join(map(base64.b64decode, sketches))
+    bands = np.frombuffer(data, dtype="<u8").reshape(-1, _BANDS)
+    values, counts = np.unique(bands, return_counts=True)
+    return bands, np.isin(bands, values[counts > 1])
 
 
 def _by_preference(rows: list[tuple[Sketch, list[int]]]) -> list[tuple[Sketch, list[int]]]:

@@ -19,7 +19,7 @@ from tests.line.running import Line
 
 # Where a process can be killed: a function in the middle of a stage's work, or the writing of its result.
 PLACES = {
-    "cleaning": ("alchemy.engine", "clean_object"),
+    "cleaning": ("alchemy.engine", "clean_piece"),
     "embedding": ("alchemy.retrieval.embed", "_TorchBackend.encode"),
     "training": ("alchemy.training.lora", "_Run._step"),
     "publishing": ("alchemy.store", "Store.put"),

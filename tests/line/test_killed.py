@@ -140,7 +140,7 @@ def test_a_run_that_was_killed_while_cleaning_goes_on_where_it_was(
 
     run = own.materialize()
     assert run.success, run.error
-    assert run.metadata["cleaned_corpus"]["objects_cleaned"] == len(SMALL) + 1 - 6
+    assert run.metadata["cleaned_corpus"]["pieces_cleaned"] == len(SMALL) + 1 - 6
     assert run.checks["cleaned_corpus:conservation"]
     rows = "dagster/row_count"
     assert run.metadata["cleaned_corpus"][rows] == first_run.metadata["cleaned_corpus"][rows] + 1

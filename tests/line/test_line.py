@@ -8,8 +8,8 @@ from alchemy import engine
 from alchemy.artifacts import Artifacts
 from alchemy.asking import ask_questions, load_questions
 from alchemy.catalog import load_catalog
-from alchemy.corpus import Cleaned, CleanJob
-from alchemy.records import SOURCES, RawObject
+from alchemy.corpus import Cleaned, CleanJob, Piece
+from alchemy.records import SOURCES
 from alchemy.release import read_release, read_release_alias
 from alchemy.retrieval.embed import Embedder
 from tests.line.running import ASSETS, EXAMPLES, SMALL, Line, Run
@@ -60,7 +60,7 @@ def test_samples_are_tables_of_at_most_ten_rows(first_run: Run) -> None:
 
 def test_what_could_not_be_read_is_counted_and_the_rest_of_it_kept(line: Line, first_run: Run) -> None:
     metadata = first_run.metadata["cleaned_corpus"]
-    assert metadata["objects"] == metadata["objects_cleaned"] == len(SMALL)
+    assert metadata["objects"] == metadata["pieces_cleaned"] == len(SMALL)
     assert metadata["rejected_by_reason"].keys() >= {"broken", "truncated"}
     assert "| documents |" in metadata["conservation"]
     quarantine = line.artifacts.latest("quarantine")
@@ -98,7 +98,7 @@ def test_a_run_with_nothing_changed_reuses_every_asset_and_works_on_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("nothing has changed, so there is nothing to do")
 
-    monkeypatch.setattr(engine, "clean_object", fail)
+    monkeypatch.setattr(engine, "clean_piece", fail)
     monkeypatch.setattr(Embedder, "_embed", fail)
     monkeypatch.setattr("assets.training.train_lora", fail)
     before = own_line.store.objects("")
@@ -113,7 +113,7 @@ def test_a_run_with_nothing_changed_reuses_every_asset_and_works_on_nothing(
 def test_one_changed_object_alone_is_cleaned_again(changed: tuple[Line, Run], first_run: Run) -> None:
     line, run = changed
     assert run.success, run.error
-    assert run.metadata["cleaned_corpus"]["objects_cleaned"] == 1
+    assert run.metadata["cleaned_corpus"]["pieces_cleaned"] == 1
     assert run.metadata["cleaned_corpus"]["objects"] == len(SMALL)
     unchanged = {f"raw/{source}" for source in SOURCES} - {"raw/confluence"}
     assert run.reused() == unchanged
@@ -125,19 +125,19 @@ def test_an_object_that_is_gone_takes_its_documents_with_it(own_line: Line, firs
     own_line.store.delete("raw/feedback/feedback.jsonl")
     run = own_line.materialize("raw/feedback", "cleaned_corpus")
     assert run.success, run.error
-    assert run.metadata["cleaned_corpus"]["objects_cleaned"] == 0
+    assert run.metadata["cleaned_corpus"]["pieces_cleaned"] == 0
     assert _rows(run) == _rows(first_run) - own_line_feedback(own_line.artifacts)
 
 
 def test_only_the_new_object_reaches_the_engine(own_line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    clean = engine.clean_object
+    clean = engine.clean_piece
 
-    def counted(job: CleanJob, raw: RawObject) -> Cleaned:
-        seen.append(raw.key)
-        return clean(job, raw)
+    def counted(job: CleanJob, piece: Piece) -> Cleaned:
+        seen.append(piece.raw.key)
+        return clean(job, piece)
 
-    monkeypatch.setattr(engine, "clean_object", counted)
+    monkeypatch.setattr(engine, "clean_piece", counted)
     own_line.store.put(
         "raw/documents/note.md", b"# Spare gateways\n\nThey stand in the cabinet of hall three.\n"
     )

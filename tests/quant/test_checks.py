@@ -9,11 +9,12 @@ import pytest
 from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance, materialize
 
 from alchemy.artifacts import Request
-from alchemy.parts import PartWriter
+from alchemy.assembly import COLUMNS
 from alchemy.quant.expand import expand
 from alchemy.quant.features import build_features, sampled_correlations
 from alchemy.quant.pictures import correlation_picture
 from alchemy.quant.sketch import read_sketch, write_sketch
+from alchemy.records import write_lines
 from alchemy.release import RECORD, Release, promote, release_line
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.settings import QuantOptions, Settings
@@ -166,10 +167,12 @@ def test_the_assets_write_the_sketch_show_the_pictures_and_pass_their_checks(tmp
     sizes = rng.lognormal(0, 1, (60, 3)).round(3).tolist()
 
     def build(folder: Path) -> dict[str, Any]:
-        with PartWriter(folder, 1 << 20) as writer:
-            for number, (a, b, c) in enumerate(sizes):
-                writer.write(document(number, {"a": a, "b": b, "sum": a + b, "code_share": min(1, c / 9)}))
-        return {"rows": 60}
+        rows = (
+            document(number, {"a": a, "b": b, "sum": a + b, "code_share": min(1, c / 9)})
+            for number, (a, b, c) in enumerate(sizes)
+        )
+        (folder / COLUMNS).write_bytes(orjson.dumps(["a", "b", "code_share", "sum"]))
+        return {"rows": write_lines(folder / "part-00000.jsonl", rows)}
 
     made(store, "cleaned_corpus", {}, build)
     with DagsterInstance.ephemeral() as instance:

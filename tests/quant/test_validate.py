@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
 from alchemy.quant import validate
-from alchemy.quant.measure import write_metrics
 from alchemy.quant.validate import Validation, validate_metrics
 from alchemy.records import SOURCES
-from tests.quant.test_measure import document
+from tests.quant.test_measure import document, measure
 
 
 def check(folder: Path, **columns) -> Validation:
@@ -28,9 +27,9 @@ def check(folder: Path, **columns) -> Validation:
 
 def test_what_the_metrics_stage_writes_is_valid(tmp_path: Path) -> None:
     documents = [document(1, {"votes": 3, "code_share": 0.5}), document(2, {"additions": math.inf})]
-    write_metrics(documents, tmp_path)
+    measure(documents, tmp_path)
     found = validate_metrics([tmp_path / "part-00000.parquet"])
-    assert found == Validation(rows=2, columns=5, broken={})
+    assert found == Validation(rows=2, columns=6, broken={})
     assert found.passed
 
 
@@ -81,6 +80,6 @@ _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size
 @given(st.dictionaries(_NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=5))
 def test_metrics_of_any_name_are_valid(tmp_path_factory, metrics: dict[str, float]) -> None:
     folder = tmp_path_factory.mktemp("v")
-    write_metrics([document(1, {n: v for n, v in metrics.items() if not n.endswith("_share")})], folder)
+    measure([document(1, {n: v for n, v in metrics.items() if not n.endswith("_share")})], folder)
     assert validate_metrics([folder / "part-00000.parquet"]).passed
     assert document(1, {}).source in SOURCES

@@ -276,7 +276,9 @@ def serve(tmp_path: Path, knowledge: Knowledge) -> Serve:
             store=str(tmp_path / "store"), cache=tmp_path / "cache", api_key=api_key, redis_url=redis_url
         )
         parts = Parts(
-            artifacts=knowledge.artifacts, load=knowledge.load, options=ServingOptions(**{**PATIENT, **options})
+            artifacts=knowledge.artifacts,
+            load=knowledge.load,
+            options=ServingOptions(**{**PATIENT, **options}),
         )
         app = create_app(settings, make_catalog(**(model_d or {})), parts)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
