@@ -15,88 +15,22 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from alchemy.draft import Draft, Kept
 from alchemy.errors import Conflict, ContractBroken, NotFound
+from alchemy.manifest import MANIFEST, Artifact, ArtifactFile, Request, home
 from alchemy.records import fingerprint
 from alchemy.store import Store
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "Artifact", "ArtifactFile", "Artifacts", "Draft", "Materialized", "Request", "home"]
+
 _COPIES = 16  # files that are copied inside the store at once
-
-# The folder of each artifact in the store. The names are the ones people know from the contract.
-HOMES = {
-    "cleaned_corpus": "processed/cleaned_corpus.jsonl",
-    "quarantine": "processed/quarantine.jsonl",
-    "rag_chunks": "processed/rag_chunks.jsonl",
-    "metrics": "processed/metrics.parquet",
-    "quant_features": "quant/final_features.parquet",
-    "quant_insights": "quant/insights.jsonl",
-    "sft_pairs": "sft",
-    "faiss_index": "index",
-    "evaluation": "evaluations",
-    "release": "releases",
-}
-
-
-def home(asset: str) -> str:
-    """Where versions of `asset` live: `raw/git` -> `listings/git`, an adapter -> `adapters/<name>`."""
-    if asset.startswith("raw/"):
-        return f"listings/{asset.removeprefix('raw/')}"
-    return HOMES.get(asset, f"adapters/{asset}")
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactFile:
-    """One file of an artifact; `path` is relative to the artifact's folder."""
-
-    path: str
-    sha256: str
-    size: int  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an artifact is asked to be made from. Equal requests need not be answered twice."""
-
-    asset: str
-    inputs: dict[str, str]  # asset -> version
-    code_version: str
-    parameters: dict[str, Any] = field(default_factory=dict)  # JSON values that change the result
-    run_id: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.inputs, self.code_version, self.parameters)
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """The manifest of one version."""
-
-    asset: str
-    version: str
-    files: tuple[ArtifactFile, ...]
-    inputs: dict[str, str]
-    code_version: str
-    parameters: dict[str, Any]
-    metrics: dict[str, Any]  # counts and measurements of the run that made it; not part of the version
-    run_id: str
-    created_at: str
-
-    @property
-    def folder(self) -> str:
-        return f"{home(self.asset)}/{self.version}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,83 +39,6 @@ class Materialized:
 
     artifact: Artifact
     reused: bool
-
-
-class Draft:
-    """A version in the making: new files in `folder`, and files kept from the version before."""
-
-    def __init__(self, artifacts: "Artifacts", request: Request, folder: Path) -> None:
-        self.folder = folder
-        self.request = request
-        self.kept: dict[str, _Found] = {}  # by path in this version
-        self.notes: dict[str, tuple[str, dict[str, Any]]] = {}  # path -> made from, counts
-        self._artifacts = artifacts
-        self._before = artifacts._files_before(request.asset)
-
-    def had(self, made_from: str) -> bool:
-        """Whether the version before made a file from the same."""
-        return made_from in self._before
-
-    def keep(self, path: str, made_from: str) -> dict[str, Any]:
-        """Takes over that file as `path`; returns the counts it was noted with. Raises KeyError."""
-        found = self._before[made_from]
-        self.kept[path] = found
-        self.note(path, made_from, found.counts)
-        return found.counts
-
-    def note(self, path: str, made_from: str, counts: dict[str, Any]) -> None:
-        """Says what the new file `path` was made from, so that the next version can keep it."""
-        self.notes[path] = made_from, counts
-
-    def derive(
-        self,
-        source: Artifact,
-        make: Callable[[Path, Path], dict[str, Any]],
-        *,
-        suffix: str = ".jsonl",
-        context: object = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[dict[str, Any]]:
-        """One part from each part of `source`: `make(part, target)` runs for those that are new.
-
-        Args:
-            make: Writes the target, a function of the part, the request and `context` alone; returns counts.
-            progress: Called with the bytes of `source` that are done, and all of them.
-
-        Returns:
-            The counts of all parts, in order.
-        """
-        files = [file for file in source.files if file.path.startswith("part-")]
-        total, done, results = sum(file.size for file in files), 0, []
-        for file in files:
-            made_from = fingerprint(
-                self.request.code_version, self.request.parameters, context, file.sha256, length=40
-            )
-            path = Path(file.path).with_suffix(suffix).name
-            if self.had(made_from):
-                counts = self.keep(path, made_from)
-            else:
-                counts = make(self._artifacts.path(source, file), self.folder / path)
-                self.note(path, made_from, counts)
-            results.append(counts)
-            done += file.size
-            progress(done, total)
-        return results
-
-    def parts(self) -> list[Path]:
-        """Local paths of all `part-*` files, new and kept, in order."""
-        new = {path.name: path for path in self.folder.glob("part-*")}
-        kept = {path: self._artifacts.path(one.artifact, one.file) for path, one in self.kept.items()}
-        return [path for _, path in sorted({**new, **kept}.items())]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A file of an earlier version, and what was noted with it."""
-
-    artifact: Artifact
-    file: ArtifactFile
-    counts: dict[str, Any]
 
 
 Build = Callable[[Path], dict[str, Any]]
@@ -239,7 +96,7 @@ class Artifacts:
     def draft(self, request: Request) -> Iterator[Draft]:
         """An empty draft to fill and `publish`; for stages that make two artifacts in one pass."""
         with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
-            yield Draft(self, request, Path(name))
+            yield Draft(request, Path(name), self._files_before(request.asset), self.path)
 
     def fetch(self, artifact: Artifact) -> Path:
         """A local folder with the artifact's files: the store's own, or a verified copy in the cache.
@@ -341,13 +198,13 @@ class Artifacts:
         return artifact
 
     def _copy_kept(self, draft: Draft, artifact: Artifact) -> None:
-        def copy(path: str, one: _Found) -> None:
+        def copy(path: str, one: Kept) -> None:
             self.store.copy(f"{one.artifact.folder}/{one.file.path}", f"{artifact.folder}/{path}")
 
         with ThreadPoolExecutor(_COPIES) as pool:
             list(pool.map(copy, draft.kept.keys(), draft.kept.values()))
 
-    def _files_before(self, asset: str) -> dict[str, _Found]:
+    def _files_before(self, asset: str) -> dict[str, Kept]:
         """The files of the latest version by what they were made from."""
         alias = self._alias(asset)
         if alias is None:
@@ -358,9 +215,7 @@ class Artifacts:
             notes = orjson.loads(self.store.get(_notes_key(artifact, alias["fingerprint"])))
         except NotFound:
             return {}
-        return {
-            made_from: _Found(artifact, files[path], counts) for path, (made_from, counts) in notes.items()
-        }
+        return {made_from: Kept(artifact, files[path], counts) for path, (made_from, counts) in notes.items()}
 
     def _point_latest(self, request: Request, artifact: Artifact) -> None:
         key = f"{home(request.asset)}/latest"

@@ -7,15 +7,13 @@ run from scratch writes. Every later stage makes its parts from these, one from 
 """
 
 import hashlib
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-import polars as pl
 
 from alchemy.artifacts import Artifacts, Draft
 from alchemy.corpus import (
@@ -29,52 +27,16 @@ from alchemy.corpus import (
     rejected_lines,
 )
 from alchemy.errors import ContractBroken
+from alchemy.ledger import Counted, Ledger, enter, plan_drops
 from alchemy.records import RawObject, Rejected, fingerprint, to_line
 from alchemy.settings import CleanOptions
 from alchemy.store import Store
-from alchemy.text.dedup import Dropped, OrderKey, plan_dedup, settle
-from alchemy.text.near_duplicates import (
-    ShingleFile,
-    Sketch,
-    plan_near_duplicates,
-    sharing_a_band,
-    shingle_hashes,
-)
+from alchemy.text.dedup import Dropped
 
 CONSERVATION = "conservation.json"
 COLUMNS = "columns.json"  # names of all metrics that the documents have
 _MOST_PARTS = 1024  # about; a larger corpus gets larger parts
-_ROWS_AT_ONCE = 1 << 16
-_ENTRY = {
-    "piece": pl.UInt32,
-    "index": pl.UInt32,  # of the document in its piece
-    "id": pl.String,
-    "version": pl.String,
-    "content_hash": pl.String,
-    "updated": pl.String,
-    "size": pl.UInt32,
-    "bands": pl.String,
-}
 _OUTCOMES = ("duplicate", "filtered", "quarantined")
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A cleaned piece without its entries."""
-
-    piece: Piece
-    digest: str
-    documents: int
-    columns: tuple[str, ...]
-    rejected: int
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """All cleaned pieces in order, and one row of `_ENTRY` for each of their documents."""
-
-    pieces: tuple[Counted, ...]
-    entries: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,40 +82,6 @@ def wash(
     return made, new
 
 
-def enter(cleaned: Iterable[Cleaned]) -> Ledger:
-    """The ledger of cleaned pieces that come in any order. Memory: about 250 bytes a document."""
-    counted: list[Counted] = []
-    frames: list[pl.DataFrame] = []
-    waiting: list[pl.DataFrame] = []
-    rows = 0
-    for one in cleaned:
-        entries = one.entries
-        count = len(entries.ids)
-        columns = (
-            [len(counted)] * count,
-            range(count),
-            entries.ids,
-            entries.versions,
-            entries.content_hashes,
-            entries.updated,
-            entries.sizes,
-            entries.bands,
-        )
-        waiting.append(pl.DataFrame(dict(zip(_ENTRY, columns, strict=True)), schema=_ENTRY))
-        counted.append(Counted(one.piece, one.digest, count, one.columns, one.rejected))
-        rows += count
-        if rows >= _ROWS_AT_ONCE:
-            frames.append(pl.concat(waiting, rechunk=True))
-            waiting, rows = [], 0
-    order = sorted(range(len(counted)), key=lambda number: counted[number].piece.order)
-    places = pl.Series(_inverse(order), dtype=pl.UInt32)
-    entries_frame = pl.concat([pl.DataFrame(schema=_ENTRY), *frames, *waiting])
-    return Ledger(
-        tuple(counted[number] for number in order),
-        entries_frame.with_columns(piece=places.gather(entries_frame["piece"])),
-    )
-
-
 def assemble(store: Store, ledger: Ledger, corpus: Draft, quarantine: Draft, options: CleanOptions) -> Corpus:
     """Writes the documents that stay and all rejected rows as part files, in order of raw key.
 
@@ -163,7 +91,7 @@ def assemble(store: Store, ledger: Ledger, corpus: Draft, quarantine: Draft, opt
     Raises:
         ContractBroken: The stored rows of a piece are not as many as were made of it.
     """
-    dropped = _plan(store, ledger, options)
+    dropped = plan_drops(store, ledger, options)
     groups = group([one.piece for one in ledger.pieces], options.part_bytes)
     counts: dict[str, Counter[str]] = {}
     reasons: Counter[str] = Counter()
@@ -270,90 +198,3 @@ def _write_part(
 def _duplicate(piece: Piece, locator: str, drop: Dropped) -> Rejected:
     raw = piece.raw
     return Rejected(raw.source, raw.key, raw.sha256, locator, "duplicate", "dedup", drop.reason, drop.kept_id)
-
-
-# ------------------------------------------------------------------------------------------- what to drop
-
-
-def _plan(store: Store, ledger: Ledger, options: CleanOptions) -> dict[int, dict[int, Dropped]]:
-    """Which documents to drop, by piece and index.
-
-    Exact copies and old versions first; near duplicates among the documents that are then left. Only rows
-    that share an id, a content hash or a band with another leave the table.
-    """
-    entries = ledger.entries
-    alike = entries.filter(pl.col("id").is_duplicated() | pl.col("content_hash").is_duplicated())
-    dropped = plan_dedup(
-        (row["id"], row["version"], row["content_hash"], row["updated"], _order_key(ledger, row))
-        for row in alike.iter_rows(named=True)
-    )
-    if options.near_duplicate_jaccard:
-        wide = entries.filter(pl.col("bands") != "")
-        meeting = wide.filter(sharing_a_band(wide["bands"]))
-        left = [
-            Sketch(row["id"], key, row["updated"], row["size"], row["bands"])
-            for row in meeting.iter_rows(named=True)
-            if (row["id"], key := _order_key(ledger, row)) not in dropped
-        ]
-        dropped = settle({**dropped, **_plan_near(store, ledger, left, options.near_duplicate_jaccard)})
-    return _by_piece(ledger, dropped)
-
-
-def _order_key(ledger: Ledger, row: Mapping[str, Any]) -> OrderKey:
-    """The place of a document. A record takes at least one byte, so indexes of two slices never meet."""
-    piece = ledger.pieces[row["piece"]].piece
-    return piece.raw.key, piece.start + row["index"]
-
-
-def _by_piece(
-    ledger: Ledger, dropped: Mapping[tuple[str, OrderKey], Dropped]
-) -> dict[int, dict[int, Dropped]]:
-    keys = {key for _, key in dropped}
-    named = {key for key, _ in keys}
-    places = {
-        (one.piece.raw.key, one.piece.start + index): (number, index)
-        for number, one in enumerate(ledger.pieces)
-        if one.piece.raw.key in named
-        for index in range(one.documents)
-        if (one.piece.raw.key, one.piece.start + index) in keys
-    }
-    found: dict[int, dict[int, Dropped]] = {}
-    for (_, key), drop in dropped.items():
-        number, index = places[key]
-        found.setdefault(number, {})[index] = drop
-    return found
-
-
-def _plan_near(
-    store: Store, ledger: Ledger, left: Sequence[Sketch], threshold: float
-) -> dict[tuple[str, OrderKey], Dropped]:
-    with tempfile.TemporaryDirectory(prefix="alchemy-") as name:
-        file = ShingleFile(Path(name) / "shingles")
-
-        def shingles(wanted: Sequence[OrderKey]) -> Mapping[OrderKey, Any]:
-            file.write(_read_shingles(store, ledger, frozenset(wanted)))
-            return file.read()
-
-        return plan_near_duplicates(left, shingles, threshold)
-
-
-def _read_shingles(
-    store: Store, ledger: Ledger, wanted: frozenset[OrderKey]
-) -> Iterator[tuple[OrderKey, Any]]:
-    """Shingles of some documents, from the stored documents of the pieces that hold them."""
-    objects = {key for key, _ in wanted}
-    for one in ledger.pieces:
-        if one.piece.raw.key not in objects:
-            continue
-        for index, line in enumerate(document_lines(store, one.digest, one.documents)):
-            key = one.piece.raw.key, one.piece.start + index
-            if key in wanted:
-                row = orjson.loads(line)
-                yield key, shingle_hashes(row["title"], row["text"])
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    places = [0] * len(order)
-    for place, number in enumerate(order):
-        places[number] = place
-    return places

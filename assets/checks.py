@@ -23,6 +23,7 @@ from alchemy.quant.sketch import read_sketch
 from alchemy.quant.validate import validate_metrics
 from alchemy.records import Chunk, Document, Rejected, SftPair
 from alchemy.settings import Settings
+from alchemy.sources.reasons import REMEDIES
 from alchemy.text.sanitize import Sanitizer
 from assets.corpus import cleaned_corpus, rag_chunks
 from assets.publishing import picture, table
@@ -65,6 +66,40 @@ def conservation(store: StoreResource) -> AssetCheckResult:
     )
 
 
+@asset_check(asset=cleaned_corpus)
+def quarantined(store: StoreResource) -> AssetCheckResult:
+    """Few records of a source are quarantined; shows how many for which reason, what to do, and some of them.
+
+    Warns where it is more than 5 % of a source: an export went wrong, or a reader has a gap.
+    """
+    corpus, quarantine = (store.artifacts.latest(name) for name in ("cleaned_corpus", "quarantine"))
+    read = orjson.loads(store.artifacts.file(corpus, CONSERVATION).read_bytes())
+    reasons: Counter[tuple[str, str]] = Counter()
+    samples: dict[tuple[str, str], Rejected] = {}
+    for row in read_parts(Rejected, store.artifacts.parts(quarantine, "part-")):
+        if row.outcome == "quarantined":
+            reasons[row.source, row.reason] += 1
+            samples.setdefault((row.source, row.reason), row)
+    shares = {
+        source: sum(count for (name, _), count in reasons.items() if name == source) / counts["records_in"]
+        for source, counts in read.items()
+    }
+    rows = [
+        {"source": source, "reason": reason, "rows": count, "what to do": REMEDIES[reason]}
+        for (source, reason), count in reasons.most_common()
+    ]
+    shown = [asdict(samples[key]) for key, _ in reasons.most_common()]
+    return AssetCheckResult(
+        passed=all(share <= _QUARANTINED_SHARE for share in shares.values()),
+        severity=AssetCheckSeverity.WARN,
+        metadata={
+            "share": {source: round(share, 4) for source, share in shares.items()},
+            "reasons": table(rows, ["source", "reason", "rows", "what to do"]),
+            "sample": table(shown, ["raw_key", "locator", "reason", "detail", "sample"]),
+        },
+    )
+
+
 @asset_check(asset=cleaned_corpus, blocking=True)
 def corpus_leaks(store: StoreResource, settings: ResourceParam[Settings]) -> AssetCheckResult:
     """No pattern of a secret or of personal data is left in any field of a document."""
@@ -75,6 +110,13 @@ def corpus_leaks(store: StoreResource, settings: ResourceParam[Settings]) -> Ass
         for one in documents
     )
     return _leaks(texts, settings)
+
+
+@asset_check(asset=rag_chunks, blocking=True)
+def chunk_leaks(store: StoreResource, settings: ResourceParam[Settings]) -> AssetCheckResult:
+    """No pattern of a secret or of personal data is left in a chunk or in the header that is embedded."""
+    chunks = read_parts(Chunk, store.artifacts.parts(store.artifacts.latest("rag_chunks"), "part-"))
+    return _leaks(((one.id, [one.embed_text, one.title, one.section, one.url]) for one in chunks), settings)
 
 
 @asset_check(asset=sft_pairs, blocking=True)
@@ -158,6 +200,7 @@ def feature_drift(store: StoreResource) -> AssetCheckResult:
 
 
 _PICTURED = 4
+_QUARANTINED_SHARE = 0.05
 _DRIFT_COLUMNS = (
     "column",
     "psi",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alchemy.artifacts import MANIFEST, Artifacts, Request, home, move_alias, read_alias
+from alchemy.artifacts import MANIFEST, Artifact, Artifacts, Draft, Request, home, move_alias, read_alias
 from alchemy.errors import Conflict, ContractBroken, NotFound
 
 
@@ -141,3 +141,68 @@ def test_a_cached_copy_of_a_remote_artifact_is_verified(artifacts: Artifacts) ->
     artifacts.store.put(f"{artifact.folder}/a", b"right")
     assert (artifacts.fetch(artifact) / "a").read_text() == "right"
     assert artifacts.store.objects(artifact.folder + f"/{MANIFEST}") is not None
+
+
+# ------------------------------------------------------------------------------------------------ drafts
+
+
+def derives(source: Artifact, made: list[str], context: object = None) -> Callable[[Draft], dict[str, Any]]:
+    """A build of one upper-case part for each part of `source`; says which parts it made."""
+
+    def make(part: Path, target: Path) -> dict[str, Any]:
+        made.append(part.read_text())
+        target.write_text(part.read_text().upper())
+        return {"rows": len(part.read_text())}
+
+    def build(draft: Draft) -> dict[str, Any]:
+        counts = draft.derive(source, make, suffix=".txt", context=context)
+        text = "".join(path.read_text() for path in draft.parts())  # new ones and kept ones
+        return {"rows": sum(count["rows"] for count in counts), "text": text}
+
+    return build
+
+
+def parts(*texts: str) -> Callable[[Path], dict[str, Any]]:
+    def build(folder: Path) -> dict[str, Any]:
+        for number, text in enumerate(texts):
+            (folder / f"part-{number:05d}.jsonl").write_text(text)
+        return {}
+
+    return build
+
+
+def test_only_parts_that_are_new_are_made_and_the_others_keep_their_bytes(artifacts: Artifacts) -> None:
+    made: list[str] = []
+    for version, texts in enumerate([("a", "b", "c"), ("new", "a", "c", "c"), ("c",)]):
+        source = artifacts.materialize(request("rag_chunks", str(version)), parts(*texts)).artifact
+        wanted = request(rag_chunks=source.version)
+        found = artifacts.materialize_draft(wanted, derives(source, made)).artifact
+        assert found.metrics == {"rows": sum(map(len, texts)), "text": "".join(texts).upper()}
+        assert [path.read_text() for path in artifacts.parts(found)] == [text.upper() for text in texts]
+        artifacts.verify(found)
+    assert made == ["a", "b", "c", "new"]
+
+
+@pytest.mark.parametrize("change", ["code", "context"])
+def test_other_code_or_another_context_makes_every_part_again(artifacts: Artifacts, change: str) -> None:
+    made: list[str] = []
+    source = artifacts.materialize(request("rag_chunks"), parts("a", "b")).artifact
+    first = artifacts.materialize_draft(request(rag_chunks="1"), derives(source, made))
+    code, context = ("2", None) if change == "code" else ("1", ["names"])
+    wanted = request(code=code, rag_chunks="2")
+    again = artifacts.materialize_draft(wanted, derives(source, made, context))
+    assert made == ["a", "b", "a", "b"]
+    assert again.artifact.version == first.artifact.version
+    # The same bytes came from two requests; the next draft knows what the newer one was made from.
+    artifacts.materialize_draft(request(code=code, rag_chunks="3"), derives(source, made, context))
+    assert made == ["a", "b", "a", "b"]
+
+
+def test_a_version_whose_notes_are_lost_is_made_again_in_full(artifacts: Artifacts) -> None:
+    made: list[str] = []
+    source = artifacts.materialize(request("rag_chunks"), parts("a", "b")).artifact
+    first = artifacts.materialize_draft(request(rag_chunks="1"), derives(source, made)).artifact
+    for meta in artifacts.store.objects(f"{first.folder}/made_from"):
+        artifacts.store.delete(meta.key)
+    again = artifacts.materialize_draft(request(rag_chunks="2"), derives(source, made)).artifact
+    assert (again.version, made) == (first.version, ["a", "b", "a", "b"])

@@ -60,8 +60,8 @@ class Washed:
         return self.corpus.version, self.artifacts.latest("quarantine").version
 
 
-def job_of(store: Store, options: CleanOptions = OPTIONS) -> CleanJob:
-    return CleanJob(store.url, store.endpoint, options, b"test salt")
+def job_of(store: Store, options: CleanOptions = OPTIONS, salt: bytes = b"test salt") -> CleanJob:
+    return CleanJob(store.url, store.endpoint, options, salt)
 
 
 def listed(store: Store, slice_bytes: int = SLICE_BYTES) -> list[RawObject]:
@@ -74,13 +74,15 @@ def washed(
     *,
     options: CleanOptions = OPTIONS,
     objects: Sequence[RawObject] | None = None,
+    salt: bytes = b"test salt",
+    cache: Path | None = None,
 ) -> Washed:
-    """Washes what lies in the store as the asset does."""
-    artifacts = Artifacts(store, Path(store.url) / "cache")
+    """Washes what lies in the store as the asset does. A store that is no folder needs a cache."""
+    artifacts = Artifacts(store, cache or Path(store.url) / "cache")
     found = listed(store) if objects is None else objects
     request = Request("cleaned_corpus", {"listing": repr(found)}, "1", options.model_dump())
     with artifacts.draft(request) as draft:
-        made, new = wash(artifacts, job_of(store, options), found, run, draft)
+        made, new = wash(artifacts, job_of(store, options, salt), found, run, draft)
         return Washed(artifacts, made, new, artifacts.publish(draft, {}))
 
 

@@ -85,6 +85,7 @@ def test_the_same_value_has_the_same_pseudonym_wherever_it_stands(sample: tuple[
 def test_the_leak_checks_agree(sample: tuple[Line, Run]) -> None:
     checks = sample[1].checks
     assert checks["cleaned_corpus:corpus_leaks"]
+    assert checks["rag_chunks:chunk_leaks"]
     assert checks["sft_pairs:pair_leaks"]
 
 

@@ -20,8 +20,10 @@ VOCABULARY = {"uri", "sha256", "dagster/row_count", "bytes", "seconds", "peak_me
 CHECKS = {
     "cleaned_corpus:conservation",
     "cleaned_corpus:corpus_leaks",
+    "cleaned_corpus:quarantined",
     "metrics:feature_drift",
     "metrics:metrics_schema",
+    "rag_chunks:chunk_leaks",
     "rag_chunks:exact_spans",
     "sft_pairs:pair_leaks",
     "sft_pairs:split_leakage",
