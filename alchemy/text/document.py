@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from alchemy.records import Block, Document, Draft, Part, RawObject, Rejected, fingerprint
 from alchemy.settings import CleanOptions
@@ -30,7 +31,6 @@ _INVISIBLE = re.compile(
 )
 _SPACES = re.compile("[\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-_NO_LETTERS = re.compile(r"[\W_]+")
 _HALF_TOKEN = re.compile(r"<[A-Z_0-9a-f]*$")
 _AUTHORS = re.compile(
     r"(?i)(?:assignee|author|committer|contributor|creator|maintainer|reporter|requester|reviewer|sender"
@@ -64,7 +64,7 @@ def to_document(
         parts.insert(0, Part(title, "heading"))
         levels.insert(0, 0)
     text, blocks = _assemble(title, list(zip(_settle(parts, sanitizer), levels, strict=True)))
-    letters = len(_NO_LETTERS.sub("", text))
+    letters = sum(1 for _ in islice(filter(str.isalnum, text), options.min_characters))
     if letters < options.min_characters:
         reason = "too_short"
         detail = f"Title and text have {letters} letters and digits, fewer than {options.min_characters}."
@@ -145,10 +145,8 @@ def _tidy_part(part: Part) -> str:
     if part.kind == "heading":
         return " ".join(text.split())
     if part.kind == "prose":
-        text = re.sub(r"[ \t]+", " ", text)
-        text = re.sub(r" ?\n ?", "\n", text)
-        text = re.sub(r"\n{3,}", "\n\n", text)
-        return text.strip()
+        text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+        return re.sub(r"\n{3,}", "\n\n", text).strip()
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n")
 
 

@@ -39,7 +39,8 @@ _OWN_THINGS = frozenset({"issue", "pull_request", "commit", "row", "feedback"})
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-_IDENTIFIER = re.compile(rf"[^\W{_CJK}]*\d(?:[^\W{_CJK}]|[-.:/](?=\w))*")
+# From the beginning of a word: each of its other letters would be one more start that fails.
+_IDENTIFIER = re.compile(rf"(?<![^\W{_CJK}])[^\W\d{_CJK}]*+\d(?:[^\W{_CJK}]|[-.:/](?=\w))*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,13 +89,13 @@ class Sanitizer:
 
     def mask(self, text: str, people: Sequence[str] = ()) -> str:
         """Replaces every finding, and every name of `people`, by its pseudonym. Idempotent."""
-        names = _names_pattern(tuple(people))
+        names = tuple(people)
         while True:
             masked = text
             if findings := self.find(masked):
                 masked = self.replace(masked, findings)
-            if names:
-                masked = names.sub(self._mask_name, masked)
+            if any(word in masked for word in _name_words(names)):
+                masked = _names_pattern(names).sub(self._mask_name, masked)
             if masked == text:
                 return text
             text = masked
@@ -311,14 +311,28 @@ def _outside(spans: list[_Span], tokens: list[tuple[int, int]]) -> Iterator[_Spa
 
 
 @lru_cache(maxsize=4096)
-def _names_pattern(people: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Longest names first, any white space between words, never inside a word or a pseudonym."""
+def _names(people: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are safe to look for, the longest first."""
     names = {" ".join(name.split()) for name in people if is_name(name) and not _TOKEN.search(name)}
-    if not names:
-        return None
+    return tuple(sorted(names, key=lambda name: (-len(name), name)))
+
+
+@lru_cache(maxsize=4096)
+def _name_words(people: tuple[str, ...]) -> tuple[str, ...]:
+    """One of these stands in every text that holds a name: most texts need no search for all its forms."""
+    words = []
+    for name in _names(people):
+        word = max(name.split(), key=lambda word: (quote(word) == word, len(word)))
+        words += [word] if quote(word) == word else [word, "%"]
+    return tuple(dict.fromkeys(words))
+
+
+@lru_cache(maxsize=4096)
+def _names_pattern(people: tuple[str, ...]) -> re.Pattern[str]:
+    """Longest names first, any white space between words, never inside a word or a pseudonym."""
     forms = []
-    for name in sorted(names, key=lambda name: (-len(name), name)):
-        # In links a blank is "+" or "%20", and letters beyond ASCII are written as bytes.
+    for name in _names(people):
+        # In links a blank is "+" or "%20", and apostrophes and letters beyond ASCII are written as bytes.
         form = r"(?:\s+|%20|\+)".join(map(_word_form, name.split()))
         # Chinese is written without spaces: a name there has no word boundary to ask for.
         forms.append(form if CJK.search(name) else rf"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{{2}})){form}(?!\w)")
@@ -327,4 +341,4 @@ def _names_pattern(people: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def _word_form(word: str) -> str:
     plain, quoted = re.escape(word), quote(word)
-    return plain if quoted == word or word.isascii() else f"(?:{plain}|(?i:{quoted}))"
+    return plain if quoted == word else f"(?:{plain}|(?i:{re.escape(quoted)}))"

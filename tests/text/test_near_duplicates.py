@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from alchemy.records import Document
 from alchemy.text.near_duplicates import (
     Sketch,
+    _identifiers,
     jaccard,
     plan_near_duplicates,
     shingle_hashes,
@@ -172,3 +174,10 @@ def test_masses_that_share_their_bands_are_compared_with_few_of_them_each():
 
     assert plan_near_duplicates(rows, lambda keys: Counted(sets), 0.9) == {}
     assert len(met) <= 2000 * (64 + 1)
+
+
+@given(st.text(alphabet="aZ_09.-:/é修か \n", max_size=40))
+def test_identifiers_are_all_words_with_a_digit_and_what_is_joined_to_them(text):
+    cjk = "\u3040-\u30ff\u3400-\u9fff"
+    plain = re.findall(rf"[^\W{cjk}]*\d(?:[^\W{cjk}]|[-.:/](?=\w))*", text.casefold())
+    assert _identifiers(page("k", text)) == list(dict.fromkeys(plain))

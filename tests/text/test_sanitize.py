@@ -7,7 +7,7 @@ repositories do not take them for real ones.
 import base64
 import pickle
 import re
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -55,6 +55,7 @@ SECRETS = [
     ("azure-storage-key", "DefaultEndpointsProtocol=https;AccountKey=", MIX[:86] + "==", ";Endpoint"),
     ("azure-sas-signature", "https://x.blob.core.windows.net/c?sv=2022&sig=", MIX[:43] + "%3D", "&se=1"),
     ("azure-client-secret", "secret ", "abc8Q~" + MIX[:34], ""),
+    ("airtable-token", "", "pat" + MIX[:14] + "." + HEX[:64], ""),
     ("twilio-key", "", "SK" + HEX[:32], ""),
     ("twilio-key", "account ", "AC" + HEX[16:48], ""),
     ("sendgrid-key", "", "SG." + MIX[:22] + "." + MIX[:43], ""),
@@ -290,6 +291,13 @@ def test_a_longer_name_wins_over_a_shorter_one_that_it_contains():
 
 def test_chinese_names_are_found_without_spaces_around_them():
     assert SANITIZER.mask("由张伟修复。", ["张伟"]) == f"由{SANITIZER.person('张伟')}修复。"
+
+
+@pytest.mark.parametrize("name", ["Jane Doe", "José Martínez", "Zoë O'Neil", "张伟", "Ли Минь"])
+@pytest.mark.parametrize("form", [str, quote, quote_plus, lambda name: name.replace(" ", "\n")])
+def test_a_name_is_found_as_it_stands_in_prose_and_in_links(name, form):
+    masked = SANITIZER.mask(f"see /users?by={form(name)}&page=2", ["Somebody Else", name])
+    assert masked == f"see /users?by={SANITIZER.person(name)}&page=2"
 
 
 @pytest.mark.parametrize("name", ["root", "admin", "test", "Jo", "", "dependabot[bot]", "Jenkins", "Mark"])
