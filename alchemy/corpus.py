@@ -20,15 +20,17 @@ from typing import Any
 
 from alchemy import sources
 from alchemy.errors import NotFound
-from alchemy.records import Document, RawObject, Rejected, Slice, fingerprint, from_line, to_line
+from alchemy.records import Document, Draft, RawObject, Rejected, Slice, fingerprint, from_line, to_line
 from alchemy.settings import CleanOptions
 from alchemy.store import Store
 from alchemy.text.dedup import content_hash
 from alchemy.text.document import mask_rejected, to_document
+from alchemy.text.names import NOBODY, People
 from alchemy.text.near_duplicates import sketch
 from alchemy.text.sanitize import Sanitizer
 
 CLEANER_VERSION = "3"  # raise it when a reader, a masking rule or the document form changes
+_SOURCES_OF_PEOPLE = frozenset({"git", "jira", "confluence"})  # whose records talk of each other's authors
 _OF_ASSEMBLY = {"part_bytes", "near_duplicate_jaccard"}  # options that no single object's result depends on
 
 
@@ -203,13 +205,22 @@ def _fetch(store: Store, piece: Piece, path: Path) -> str:
 
 
 def _clean(job: CleanJob, piece: Piece, path: Path) -> Iterator[Document | Rejected]:
+    people = _people(job, piece, path)
     for row in sources.read(piece.raw, path, job.options):
         # A reader counts lines from where it begins.
         found = replace(row, locator=f"{row.locator} from byte {piece.start}") if piece.start else row
         if isinstance(found, Rejected):
             yield mask_rejected(found, job.sanitizer)
         else:
-            yield to_document(found, piece.raw, job.sanitizer, job.options)
+            yield to_document(found, piece.raw, job.sanitizer, job.options, people)
+
+
+def _people(job: CleanJob, piece: Piece, path: Path) -> People:
+    """The authors of all records. The piece is read twice, since the last record may name the first one's."""
+    if piece.raw.source not in _SOURCES_OF_PEOPLE:
+        return NOBODY
+    rows = sources.read(piece.raw, path, job.options)
+    return People(name for row in rows if isinstance(row, Draft) for name in row.people)
 
 
 def _entry(document: Document) -> tuple[Any, ...]:

@@ -108,6 +108,20 @@ def test_every_record_is_kept_or_listed_with_its_reason(folder_store: Store) -> 
     assert duplicate.detail == f"git:{2:040x}"
 
 
+def test_the_author_of_one_record_is_masked_in_all_records_of_the_export(folder_store: Store) -> None:
+    authors = {"Ada Example": "Noor Berg"}
+    first = commit(1, "Noor Berg and noor found it. Bergen is a town, and Noor  Berg is no Noor Bergsson.")
+    second = commit(2).replace(b"Ada Example", authors["Ada Example"].encode())
+    folder_store.put("raw/git/log.jsonl", first + second)
+    folder_store.put("raw/git/other.jsonl", commit(3, "Noor Berg is an author in another export only."))
+    texts = {one.key: one.text for one in washed(folder_store).documents()}
+    mentions = texts[f"{1:040x}"]
+    assert mentions.count("<PERSON_") == 2
+    assert "Noor Berg " not in mentions and "Noor  Berg" not in mentions
+    assert "noor found it. Bergen is a town" in mentions and "no Noor Bergsson" in mentions
+    assert "Noor Berg is an author" in texts[f"{3:040x}"]
+
+
 def test_a_record_that_is_missing_unbalances_its_source() -> None:
     counts = {"records_in": 5, "kept": 3, "duplicate": 0, "filtered": 0, "quarantined": 1}
     assert unbalanced({"git": counts, "jira": {**counts, "records_in": 4}}) == {"git": 1}

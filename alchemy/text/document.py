@@ -18,6 +18,7 @@ from alchemy.records import Block, Document, Draft, Part, RawObject, Rejected, f
 from alchemy.settings import CleanOptions
 from alchemy.text.decode import tidy
 from alchemy.text.language import detect_language
+from alchemy.text.names import NOBODY, People
 from alchemy.text.quality import JUDGED_KINDS, boilerplate_counts, describe_boilerplate
 from alchemy.text.sanitize import Sanitizer, is_role, is_token
 
@@ -39,15 +40,23 @@ _AUTHORS = re.compile(
 
 
 def to_document(
-    draft: Draft, raw: RawObject, sanitizer: Sanitizer, options: CleanOptions
+    draft: Draft,
+    raw: RawObject,
+    sanitizer: Sanitizer,
+    options: CleanOptions,
+    people_of_export: People = NOBODY,
 ) -> Document | Rejected:
     """Cleans and masks one draft.
+
+    Args:
+        people_of_export: Authors of the records beside this one; its own are masked anyway.
 
     Returns:
         The document, or a `Rejected` with reason `too_short` where title and text together have fewer than
         `options.min_characters` letters and digits, or `boilerplate` for a page or file without own content.
     """
-    people = tuple(dict.fromkeys((*draft.people, *_authors(draft.fields))))
+    others = people_of_export.perhaps_in("\n".join(_texts(draft)))
+    people = tuple(dict.fromkeys((*draft.people, *_authors(draft.fields), *others)))
 
     def clean(text: str) -> str:
         return sanitizer.mask(" ".join(normalize(text).split()), people)
@@ -198,6 +207,12 @@ def _level(heading: str) -> tuple[int, str]:
 
 def _begins_with(text: str, title: str) -> bool:
     return text.startswith(title) and not text[len(title) : len(title) + 1].isalnum()
+
+
+def _texts(draft: Draft) -> Iterable[str]:
+    yield draft.title
+    yield from (part.text for part in draft.parts)
+    yield from draft.fields.values()
 
 
 def _authors(fields: dict[str, str]) -> Iterable[str]:
