@@ -3,6 +3,7 @@
 | shape | known by | read by |
 |---|---|---|
 | zip | `PK` and no Office document | `zip_members` |
+| zip whose directory is missing or damaged | the same | `zip_salvage` |
 | tar | the checksum of its first header | `tar_members` |
 | gzip, bzip2, xz, zstd | their magic numbers; a tar inside counts as one archive | `packed_streams` |
 

@@ -1,6 +1,6 @@
 """Compressed files as streams that are read in blocks: gzip, bzip2, xz and zstd.
 
-What a stream unpacks to is never held as a whole, and no header may ask for more memory than `_MAX_WINDOW`.
+What a stream unpacks to is never held as a whole, and no header may ask for more memory than `MAX_WINDOW`.
 Streams one after another are one file, as the command line tools have it. A stream that stops before its end
 raises EOFError, after everything that it held was given.
 """
@@ -8,7 +8,7 @@ raises EOFError, after everything that it held was given.
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
-_MAX_WINDOW = 256 << 20  # memory that a decompressor may ask for
+MAX_WINDOW = 256 << 20  # memory that a decompressor may ask for
 
 
 class Readable(Protocol):
@@ -26,10 +26,10 @@ def decompressor(kind: str, file: BinaryIO) -> Readable:
     if kind == "bz2":
         import bz2
 
-        return _BlockStream(file, bz2.BZ2Decompressor)
+        return BlockStream(file, bz2.BZ2Decompressor)
     import lzma
 
-    return _BlockStream(file, lambda: lzma.LZMADecompressor(memlimit=_MAX_WINDOW))
+    return BlockStream(file, lambda: lzma.LZMADecompressor(memlimit=MAX_WINDOW))
 
 
 class _Decompressor(Protocol):
@@ -42,10 +42,10 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-class _BlockStream:
-    """bzip2 or xz; streams one after another are one file. Raises EOFError where the last is not whole."""
+class BlockStream:
+    """bzip2, xz or LZMA; streams one after another are one file. EOFError says that the last is not whole."""
 
-    def __init__(self, file: BinaryIO, new: Callable[[], _Decompressor]) -> None:
+    def __init__(self, file: Readable, new: Callable[[], _Decompressor]) -> None:
         self.file, self.new, self.decompressor = file, new, new()
 
     def read(self, size: int, /) -> bytes:
@@ -71,7 +71,7 @@ class _ZstdStream:
         import zstandard
 
         self.file, self.rest = file, b""
-        self.new = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj
+        self.new = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj
         self.frame = self.new()
         self.fresh = True  # nothing of this frame was read
 

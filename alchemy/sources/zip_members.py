@@ -1,16 +1,16 @@
-"""The files of a zip archive, as the directory at its end lists them."""
+"""The files of a zip archive, as the directory at its end lists them, or else as they can be found."""
 
 import struct
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from alchemy.sources.archive_member import Member
 from alchemy.sources.reasons import Unreadable
+from alchemy.sources.zip_salvage import salvaged_members
+from alchemy.sources.zip_streams import zip_member
 
 DIRECTORY_BYTES = 64 << 20  # of a zip file's directory, which Python reads as a whole
-_AES = 99  # the compression "method" of WinZip's encryption
 
 
 def zip_members(path: Path, directory_bytes: int = DIRECTORY_BYTES) -> Iterator[Member]:
@@ -20,40 +20,47 @@ def zip_members(path: Path, directory_bytes: int = DIRECTORY_BYTES) -> Iterator[
         directory_bytes: The largest directory that is read.
 
     Raises:
-        Unreadable: The archive cannot be read.
+        Unreadable: The directory is too large, or is missing, and the files that were found had their turn.
     """
-    try:
-        if _directory_bytes(path) > directory_bytes:
-            raise Unreadable("too_many_members", "The zip archive's directory is larger than the limit.")
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-        detail = "The zip archive has no readable directory at its end, so it was cut or is damaged."
-        raise Unreadable("truncated", detail) from error
+    archive = _opened(path, directory_bytes)
+    if archive is None:
+        yield from salvaged_members(path)
+        return
     with archive:
         for info in archive.infolist():
-            kind = info.external_attr >> 28  # the file type of Unix
-            if info.is_dir():
-                continue
-            if info.flag_bits & 1 or info.compress_type == _AES:
-                problem = Unreadable("encrypted", "The member can be opened only with a password.")
-            elif kind not in (0, 8):
-                problem = Unreadable("unsafe_member", "The member is a link or a device, not a file.")
-            else:
-                yield Member(info.filename, partial(archive.open, info), info.compress_size)
-                continue
-            yield Member(info.filename, problem=problem)
+            if not info.is_dir():
+                yield zip_member(info, archive.open, info.compress_size)
 
 
 def is_office(path: Path) -> bool:
     """Whether a zip file is an Office, OpenDocument or EPUB document."""
     try:
-        if _directory_bytes(path) > DIRECTORY_BYTES:
-            return False
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        archive = _opened(path, DIRECTORY_BYTES)
+    except Unreadable:
         return False
+    if archive is None:
+        return False
+    with archive:
+        names = archive.namelist()
     return "[Content_Types].xml" in names or names[:1] == ["mimetype"]
+
+
+def _opened(path: Path, directory_bytes: int) -> zipfile.ZipFile | None:
+    """The archive, or None where it has no readable directory of its own.
+
+    Where a zip file was cut behind an archive inside it, `zipfile` takes the inner directory for the outer;
+    but then its first member does not stand at the beginning.
+    """
+    try:
+        if _directory_bytes(path) > directory_bytes:
+            raise Unreadable("too_many_members", "The zip archive's directory is larger than the limit.")
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return None
+    if min((info.header_offset for info in archive.infolist()), default=archive.start_dir):
+        archive.close()
+        return None
+    return archive
 
 
 def _directory_bytes(path: Path) -> int:
