@@ -11,7 +11,8 @@ Members are unpacked one at a time into a temporary file with a name of ours and
 uploaded under `<archive>/<member>`; nothing is ever written where a member wants to be. What is unsafe,
 locked, damaged or a bomb becomes a row with the member's path, and the members beside it are read. The limits
 are counted in bytes that were really unpacked, because what an archive says about its sizes may be a lie.
-Office documents are zip files too, but documents: their own extractor reads them.
+Office documents are zip files too, but documents: their own extractor reads them. The files of a dump of
+PostgreSQL are one thing, so they are read together: see `pg_folder`.
 """
 
 import re
@@ -27,6 +28,7 @@ from alchemy.records import Draft, RawObject, Rejected
 from alchemy.settings import CleanOptions
 from alchemy.sources.archive_member import Member, problem_of, shown, unsafe
 from alchemy.sources.packed_streams import decompressor
+from alchemy.sources.pg_folder import DumpFolders, read_pg_folder
 from alchemy.sources.reasons import Unreadable, reject
 from alchemy.sources.tar_members import is_tar, tar_members
 from alchemy.sources.zip_members import DIRECTORY_BYTES, is_office, zip_members
@@ -123,6 +125,18 @@ class _Unpacker:
 
     def read(self, path: Path, kind: str, outer: str, depth: int) -> Iterator[Draft | Rejected]:
         """Rows of one archive; `outer` is its own path inside the object, with a slash, or ""."""
+        if self.raw.source != "database":
+            yield from self.members(path, kind, outer, depth)
+            return
+        with tempfile.TemporaryDirectory(prefix="alchemy-archive-") as folder:
+            dumps = DumpFolders(Path(folder))
+            yield from self.members(path, kind, outer, depth, dumps)
+            yield from self.dumps(dumps, kind, outer, depth)
+
+    def members(
+        self, path: Path, kind: str, outer: str, depth: int, dumps: DumpFolders | None = None
+    ) -> Iterator[Draft | Rejected]:
+        """Rows of the members, without those that are kept in `dumps`."""
         found = 0
         try:
             for member in _members(path, kind, outer or self.raw.key, self.limits):
@@ -136,7 +150,7 @@ class _Unpacker:
                     return
                 self.members_left -= 1
                 found += 1
-                yield from self.member(member, kind, name, outer, depth)
+                yield from self.member(member, kind, name, outer, depth, dumps)
                 if self.stopped:
                     return
         except Unreadable as error:
@@ -146,18 +160,44 @@ class _Unpacker:
             yield reject(self.raw, "empty", "The archive has no members.", locator=outer.removesuffix("/"))
 
     def member(
-        self, member: Member, kind: str, name: str, outer: str, depth: int
+        self, member: Member, kind: str, name: str, outer: str, depth: int, dumps: DumpFolders | None
     ) -> Iterator[Draft | Rejected]:
         problem = member.problem or unsafe(member.name)
         if problem or member.stream is None:
             yield self.refuse(problem or Unreadable("broken", "The member cannot be opened."), name)
             return
-        with tempfile.NamedTemporaryFile(prefix="alchemy-member-") as file:
-            problem, usable = self.unpack(member, file.file)
-            if usable:
-                yield from self.unpacked(Path(file.name), kind, name, outer, depth)
+        kept = dumps.place(name) if dumps else None
+        if dumps and kept:
+            with kept.open("wb") as out:
+                problem, usable = self.unpack(member, out)
+            if not usable:
+                dumps.drop(name)
+        else:
+            with tempfile.NamedTemporaryFile(prefix="alchemy-member-") as file:
+                problem, usable = self.unpack(member, file.file)
+                if usable:
+                    yield from self.unpacked(Path(file.name), kind, name, outer, depth)
         if problem:
             yield self.refuse(problem, name)
+
+    def dumps(self, dumps: DumpFolders, kind: str, outer: str, depth: int) -> Iterator[Draft | Rejected]:
+        """Rows of the files that were kept."""
+        for folder, files in dumps.dumps():
+            raw = replace(self.raw, key=f"{self.raw.key}/{folder}".removesuffix("/"))
+            name = raw.key.removeprefix(f"raw/{raw.source}/")
+            limit = self.options.max_document_bytes
+            yield from self.located(read_pg_folder(raw, files, name, limit), folder)
+        for name, path in dumps.others():
+            yield from self.unpacked(path, kind, name, outer, depth)
+
+    def located(self, rows: Iterator[Draft | Rejected], name: str) -> Iterator[Draft | Rejected]:
+        """Rows of a member as rows of the object."""
+        for row in rows:
+            locator = ": ".join(part for part in (name, row.locator) if part)
+            if isinstance(row, Rejected):
+                yield replace(row, raw_key=self.raw.key, locator=locator)
+            else:
+                yield replace(row, locator=locator)
 
     def unpacked(
         self, path: Path, kind: str, name: str, outer: str, depth: int
@@ -172,12 +212,7 @@ class _Unpacker:
             yield from self.read(path, inner, f"{name}/", depth + 1)
         else:
             raw = replace(self.raw, key=f"{self.raw.key}/{name}", size=path.stat().st_size)
-            for row in self.read_file(raw, path, self.options):
-                locator = f"{name}: {row.locator}" if row.locator else name
-                if isinstance(row, Rejected):
-                    yield replace(row, raw_key=self.raw.key, locator=locator)
-                else:
-                    yield replace(row, locator=locator)
+            yield from self.located(self.read_file(raw, path, self.options), name)
 
     def unpack(self, member: Member, out: IO[bytes]) -> tuple[Unreadable | None, bool]:
         """Why the member is not whole, or None; and whether what was unpacked is worth reading."""

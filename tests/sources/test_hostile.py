@@ -368,7 +368,14 @@ CASES = [
         None,
         ["broken"],
     ),
-    Case("a truncated zip", "documents", "a.zip", lambda: zipped({"a.txt": NOTE})[:60], 0, ["truncated"]),
+    Case(
+        "a truncated zip",
+        "documents",
+        "a.zip",
+        lambda: zipped({"a.txt": NOTE})[:60],
+        1,
+        ["truncated", "truncated"],
+    ),
     Case(
         "an archive inside a DOCX",
         "documents",
