@@ -4,7 +4,7 @@
 |---|---|
 | one message | the name `.eml`, or three mail headers with a sender |
 | a mailbox (mbox) | "From " and a header |
-| a message attached to another | its type, or the name `.eml`; up to four deep |
+| a message attached to another | its type, or the name `.eml`; up to four in all |
 
 The text is the plain part, else the HTML part. What else is attached, `email_attachments` reads. Nothing in a
 message is executed or fetched.
@@ -46,7 +46,7 @@ _SENDER = re.compile(rb"^(?:from|sender):", re.I | re.M)
 _MBOX = re.compile(rb"\AFrom [^\n]{1,200}\r?\n(?:>From [^\n]*\n)?[\w-]+:", re.I)
 _FROM = re.compile(rb"From \S.*\d\d:\d\d")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)
-_MAX_DEPTH = 4  # messages attached to messages
+_MAX_DEPTH = 4  # messages in messages, the outer one counted
 
 
 def is_mail(head: bytes, name: str) -> bool:
@@ -133,7 +133,7 @@ def _records(
         if inner is None:
             yield from read_attachment(raw, attachment, key, where, options)
         elif depth == _MAX_DEPTH:
-            detail = f"The message is attached more than {_MAX_DEPTH} messages deep."
+            detail = f"The message lies more than {_MAX_DEPTH} messages deep."
             yield reject(raw, "too_deep", detail, locator=where)
         else:
             yield from _records(raw, inner, f"{key}/{attachment.name}", where, options, depth + 1)

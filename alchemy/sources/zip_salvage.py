@@ -54,9 +54,9 @@ def salvaged_members(path: Path) -> Iterator[Member]:
                 raise Unreadable("truncated", "The file is an Office document that was cut or is damaged.")
             count += not info.is_dir()
             if not info.is_dir():
-                opened = partial(_opened, file, len(data))
-                yield zip_member(info, opened, min(info.compress_size, len(data) - info.header_offset))
-            at = info.header_offset + info.compress_size
+                packed = min(info.compress_size, len(data) - info.header_offset)
+                yield zip_member(info, partial(_opened, file), packed)
+            at = min(info.header_offset + info.compress_size, len(data))
             if data[at : at + 4] in _DIRECTORY:
                 break
     detail = "The zip archive has no readable directory at its end, so it was cut or is damaged."
@@ -111,7 +111,7 @@ def _add_following_sizes(info: zipfile.ZipInfo, data: mmap.mmap) -> None:
     del info.CRC
 
 
-def _opened(file: BinaryIO, end: int, info: zipfile.ZipInfo) -> Readable:
+def _opened(file: BinaryIO, info: zipfile.ZipInfo) -> Readable:
     file.seek(info.header_offset)
     return _Eager(file, "r", info)
 

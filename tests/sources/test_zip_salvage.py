@@ -135,6 +135,31 @@ def test_unsafe_locked_and_system_members_are_refused_as_ever(read: Read) -> Non
     assert outcome.reasons == ["encrypted", "unsafe_member", "system_file", "truncated"]
 
 
+def test_a_link_is_the_text_that_it_holds_and_nothing_follows_it(read: Read, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("The secret of the carrier")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, str(secret))
+        archive.writestr("note.txt", NOTE)
+    outcome = read("documents", "a.zip", without_directory(out.getvalue()))
+    assert "secret of the carrier" not in outcome.text
+    assert outcome.keys[-1] == "a.zip/note.txt"
+
+
+def test_sizes_that_claim_to_be_endless_end_with_the_file(read: Read) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive, archive.open("a.txt", "w", force_zip64=True) as member:
+        member.write(NOTE)
+    data = bytearray(without_directory(out.getvalue()))
+    data[18:26] = b"\xff" * 8
+    data[39:55] = b"\xff" * 16  # behind the name and the head of the extra field
+    outcome = read("documents", "a.zip", bytes(data))
+    assert set(outcome.reasons) == {"truncated"}
+
+
 def test_the_limits_hold_without_a_directory(tmp_path: Path) -> None:
     data = without_directory(zipped({f"{n}.txt": NOTE * 10 for n in range(5)}))
     found = limited(tmp_path / "a", data, ArchiveLimits(members=2))
