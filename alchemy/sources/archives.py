@@ -27,6 +27,7 @@ from typing import IO
 from alchemy.records import Draft, RawObject, Rejected
 from alchemy.settings import CleanOptions
 from alchemy.sources.archive_member import Member, problem_of, shown, unsafe
+from alchemy.sources.drafts import located
 from alchemy.sources.packed_streams import decompressor
 from alchemy.sources.pg_folder import DumpFolders, read_pg_folder
 from alchemy.sources.reasons import Unreadable, reject
@@ -186,18 +187,9 @@ class _Unpacker:
             raw = replace(self.raw, key=f"{self.raw.key}/{folder}".removesuffix("/"))
             name = raw.key.removeprefix(f"raw/{raw.source}/")
             limit = self.options.max_document_bytes
-            yield from self.located(read_pg_folder(raw, files, name, limit), folder)
+            yield from located(read_pg_folder(raw, files, name, limit), self.raw, folder)
         for name, path in dumps.others():
             yield from self.unpacked(path, kind, name, outer, depth)
-
-    def located(self, rows: Iterator[Draft | Rejected], name: str) -> Iterator[Draft | Rejected]:
-        """Rows of a member as rows of the object."""
-        for row in rows:
-            locator = ": ".join(part for part in (name, row.locator) if part)
-            if isinstance(row, Rejected):
-                yield replace(row, raw_key=self.raw.key, locator=locator)
-            else:
-                yield replace(row, locator=locator)
 
     def unpacked(
         self, path: Path, kind: str, name: str, outer: str, depth: int
@@ -212,7 +204,7 @@ class _Unpacker:
             yield from self.read(path, inner, f"{name}/", depth + 1)
         else:
             raw = replace(self.raw, key=f"{self.raw.key}/{name}", size=path.stat().st_size)
-            yield from self.located(self.read_file(raw, path, self.options), name)
+            yield from located(self.read_file(raw, path, self.options), self.raw, name)
 
     def unpack(self, member: Member, out: IO[bytes]) -> tuple[Unreadable | None, bool]:
         """Why the member is not whole, or None; and whether what was unpacked is worth reading."""

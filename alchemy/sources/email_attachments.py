@@ -22,7 +22,7 @@ from typing import Any
 
 from alchemy.records import Draft, RawObject, Rejected
 from alchemy.settings import CleanOptions
-from alchemy.sources.drafts import one_line
+from alchemy.sources.drafts import located, one_line
 from alchemy.sources.reasons import Unreadable, reject, rejected_by
 from alchemy.text.decode import wide_encoding
 
@@ -122,12 +122,7 @@ def read_attachment(
                 detail = "The attachment is neither text nor a document format known here."
                 yield reject(raw, "unsupported", detail, locator=where, sample=data[:400])
                 return
-            for row in documents.read(inner, path, options):
-                locator = f"{where}: {row.locator}" if row.locator else where
-                if isinstance(row, Rejected):
-                    yield replace(row, raw_key=raw.key, locator=locator)
-                else:
-                    yield replace(row, locator=locator)
+            yield from located(documents.read(inner, path, options), raw, where)
     except Exception as error:
         yield rejected_by(error, raw, locator=where)
 
