@@ -1,4 +1,14 @@
-"""Database content: CSV, Parquet and SQLite files, SQL dumps and pg_dump archives. Every row is a record."""
+"""Database content: every row of every table is a record.
+
+| shape | known by | read by |
+|---|---|---|
+| SQLite | its magic number | `sqlite_rows` |
+| Parquet | its magic number | `parquet_rows` |
+| `pg_dump -Fc` | `PGDMP` | `pg_archive` |
+| `pg_dump -Fd` and `-Ft`, as one tar or zip file | `toc.dat` in an archive's folder | `pg_folder` |
+| plain dumps of PostgreSQL, MySQL and SQLite | CREATE TABLE, INSERT or COPY | `sql_dump` |
+| CSV and TSV | text with columns | `csv_rows` |
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +18,8 @@ from alchemy.settings import CleanOptions
 from alchemy.sources.csv_rows import read_csv
 from alchemy.sources.parquet_rows import PARQUET_MAGIC, read_parquet
 from alchemy.sources.pg_archive import read_pg_archive
+from alchemy.sources.pg_contents import MAGIC as PG_MAGIC
+from alchemy.sources.pg_folder import single_piece
 from alchemy.sources.reasons import reject
 from alchemy.sources.sql_dump import looks_like_sql, read_sql
 from alchemy.sources.sqlite_rows import MAGIC, read_sqlite
@@ -29,8 +41,11 @@ def read(raw: RawObject, path: Path, options: CleanOptions) -> Iterator[Draft | 
     if head.startswith(PARQUET_MAGIC):
         yield from read_parquet(raw, path, name)
         return
-    if head.startswith(b"PGDMP"):
+    if head.startswith(PG_MAGIC):
         yield from read_pg_archive(raw, path, name, options.max_document_bytes)
+        return
+    if piece := single_piece(name, path, head):
+        yield reject(raw, piece.reason, piece.detail, sample=head)
         return
     try:
         # The last line is left out: the block may end inside a character.

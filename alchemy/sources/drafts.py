@@ -8,10 +8,11 @@ its block, so a part per paragraph would make tiny chunks).
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from alchemy.records import Draft, Part
+from alchemy.records import Draft, Part, RawObject, Rejected
 from alchemy.sources.reasons import Unreadable
 from alchemy.text.decode import tidy
 
@@ -78,6 +79,16 @@ def draft(
         url=one_line(url),
         updated=updated,
     )
+
+
+def located(rows: Iterable[Draft | Rejected], raw: RawObject, place: str) -> Iterator[Draft | Rejected]:
+    """Rows of a file inside `raw` as rows of `raw`: their locators begin with its place."""
+    for row in rows:
+        locator = ": ".join(part for part in (place, row.locator) if part)
+        if isinstance(row, Rejected):
+            yield replace(row, raw_key=raw.key, locator=locator)
+        else:
+            yield replace(row, locator=locator)
 
 
 def joined(parts: Iterable[Part]) -> Iterator[Part]:

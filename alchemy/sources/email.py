@@ -1,25 +1,36 @@
-"""E-mail: single messages (.eml) and mailboxes (mbox), one record per message.
+"""E-mail: one record per message, and one per attachment.
 
-The text is the plain part, else the HTML part. Attachments that are documents are read too, each as a record
-of its own under `<message>/<attachment>`; the others are only named. Nothing in a message is executed or
-fetched.
+| shape | known by |
+|---|---|
+| one message | the name `.eml`, or three mail headers with a sender |
+| a mailbox (mbox) | "From " and a header |
+| a message attached to another | its type, or the name `.eml`; up to four in all |
+
+The text is the plain part, else the HTML part. What else is attached, `email_attachments` reads. Nothing in a
+message is executed or fetched.
 """
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 from alchemy.records import Draft, Part, RawObject, Rejected
 from alchemy.settings import CleanOptions
 from alchemy.sources.drafts import comma, draft, one_line, people
+from alchemy.sources.email_attachments import (
+    MAX_PARTS,
+    Attachment,
+    attachments,
+    is_attachment,
+    leaves,
+    payload,
+    read_attachment,
+)
 from alchemy.sources.paragraphs import unwrap
 from alchemy.sources.reasons import Unreadable, reject, rejected_by
 from alchemy.text.decode import Undecodable, decode
@@ -35,8 +46,7 @@ _SENDER = re.compile(rb"^(?:from|sender):", re.I | re.M)
 _MBOX = re.compile(rb"\AFrom [^\n]{1,200}\r?\n(?:>From [^\n]*\n)?[\w-]+:", re.I)
 _FROM = re.compile(rb"From \S.*\d\d:\d\d")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)
-_READ = (".pdf", ".docx", ".pptx", ".xlsx", ".txt", ".md", ".html", ".htm", ".eml")
-_MAX_PARTS = 500
+_MAX_DEPTH = 4  # messages in messages, the outer one counted
 
 
 def is_mail(head: bytes, name: str) -> bool:
@@ -94,30 +104,61 @@ def _message(
     raw: RawObject, data: bytes, name: str, locator: str, options: CleanOptions
 ) -> Iterator[Draft | Rejected]:
     try:
-        message = BytesParser(policy=policy.default).parsebytes(
-            _QUOTED_FROM.sub(rb"\1", data) if locator else data
-        )
-        assert isinstance(message, EmailMessage)
-        leaves = _leaves(message)
-        attached = [(_file_name(part), part) for part in leaves if _is_attachment(part)]
+        message = _parsed(_QUOTED_FROM.sub(rb"\1", data) if locator else data)
         key = name
         if locator:  # stable when older messages are taken out of the mailbox
             mark = _header(message, "message-id") or locator
             key = f"{name}#{hashlib.sha256(mark.encode('utf-8', 'replace')).hexdigest()[:12]}"
-        yield _draft(message, leaves, [file for file, _ in attached], key, locator)
     except Exception as error:
         yield rejected_by(error, raw, locator=locator, sample=data[:400])
         return
-    for file, part in attached:
-        if file.lower().endswith(_READ) and part.get_content_type() != "message/rfc822":
-            where = f"{locator}: attachment {file}" if locator else f"attachment {file}"
-            yield from _attachment(raw, part, file, key, where, options)
+    yield from _records(raw, message, key, locator, options, 1)
+
+
+def _records(
+    raw: RawObject, message: EmailMessage, key: str, locator: str, options: CleanOptions, depth: int
+) -> Iterator[Draft | Rejected]:
+    """The message, or why it is none, and what is attached to it in either case."""
+    parts: list[EmailMessage] = []
+    attached: list[Attachment] = []
+    try:
+        parts = leaves(message)
+        attached = attachments(parts[:MAX_PARTS])
+        yield _draft(message, parts, [attachment.name for attachment in attached], key, locator)
+    except Exception as error:
+        yield rejected_by(error, raw, locator=locator, sample=_headers(message))
+    for attachment in attached:
+        where = ": ".join(part for part in (locator, f"attachment {attachment.name}") if part)
+        inner = _attached_message(attachment)
+        if inner is None:
+            yield from read_attachment(raw, attachment, key, where, options)
+        elif depth == _MAX_DEPTH:
+            detail = f"The message lies more than {_MAX_DEPTH} messages deep."
+            yield reject(raw, "too_deep", detail, locator=where)
+        else:
+            yield from _records(raw, inner, f"{key}/{attachment.name}", where, options, depth + 1)
+    if len(parts) > MAX_PARTS:
+        detail = f"The message has more than {MAX_PARTS} parts; the rest was not read."
+        yield reject(raw, "too_many_members", detail, locator=locator)
+
+
+def _attached_message(attachment: Attachment) -> EmailMessage | None:
+    if attachment.message or not attachment.name.lower().endswith(".eml"):
+        return attachment.message
+    data = attachment.data
+    return _parsed(data) if is_mail(data[:4096], attachment.name) else None
+
+
+def _parsed(data: bytes) -> EmailMessage:
+    message = BytesParser(policy=policy.default).parsebytes(data)
+    assert isinstance(message, EmailMessage)
+    return message
 
 
 def _draft(
-    message: EmailMessage, leaves: list[EmailMessage], attached: list[str], key: str, locator: str
+    message: EmailMessage, parts: list[EmailMessage], attached: list[str], key: str, locator: str
 ) -> Draft:
-    text = _body(leaves)
+    text = _body(parts)
     senders = _people(message, "from", "sender", "reply-to")
     receivers = _people(message, "to", "cc", "bcc")
     if not (senders or _header(message, "subject") or _header(message, "date")):
@@ -143,34 +184,21 @@ def _draft(
     )
 
 
-def _leaves(message: EmailMessage) -> list[EmailMessage]:
-    """The parts of a message that hold content; the inside of an attached message is not walked."""
-    found: list[EmailMessage] = []
-    stack: list[Any] = [message]
-    while stack and len(found) < _MAX_PARTS:
-        part = stack.pop()
-        if part.is_multipart() and part.get_content_maintype() == "multipart":
-            stack += reversed(part.get_payload())
-        else:
-            found.append(part)
-    return found
-
-
-def _body(leaves: list[EmailMessage]) -> list[Part]:
-    texts = [part for part in leaves if not _is_attachment(part)]
+def _body(parts: list[EmailMessage]) -> list[Part]:
+    texts = [part for part in parts if not is_attachment(part)]
     for part in texts:
         if part.get_content_type() == "text/plain" and (text := _text(part)).strip():
             return [Part(unwrap(text.replace("\r\n", "\n")))]
     for part in texts:
         if part.get_content_type() == "text/html":
-            parts = read_html(parse_html(_text(part))).parts
-            if any(one.text.strip() for one in parts):
-                return parts
+            read = read_html(parse_html(_text(part))).parts
+            if any(one.text.strip() for one in read):
+                return read
     return []
 
 
 def _text(part: EmailMessage) -> str:
-    data = _payload(part)
+    data = payload(part)
     charset = part.get_content_charset() or ""
     try:
         return data.decode(charset or "utf-8")
@@ -181,32 +209,16 @@ def _text(part: EmailMessage) -> str:
             return data.decode("utf-8", "replace")
 
 
-def _payload(part: EmailMessage) -> bytes:
-    data = part.get_payload(decode=True)
-    return data if isinstance(data, bytes) else b""
-
-
-def _is_attachment(part: EmailMessage) -> bool:
-    if part.get_content_type() == "message/rfc822" or part.get_content_disposition() == "attachment":
-        return True
-    return part.get_content_maintype() != "text" or bool(_file_name(part, ""))
-
-
-def _file_name(part: EmailMessage, default: str | None = None) -> str:
-    try:
-        name = part.get_filename()
-    except Exception:  # the standard library fails on some malformed headers
-        name = None
-    name = one_line(name).replace("\\", "/").rpartition("/")[2]
-    return name or (part.get_content_type() if default is None else default)
-
-
 def _header(message: EmailMessage, name: str) -> str:
     try:
         return one_line(message.get(name))
     except Exception:  # the standard library fails on some malformed headers; the raw text will do
         found = [value for key, value in message.raw_items() if key.lower() == name]
         return one_line(found[0]) if found else ""
+
+
+def _headers(message: EmailMessage) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in message.raw_items())[:400]
 
 
 def _people(message: EmailMessage, *headers: str) -> list[tuple[str, str]]:
@@ -225,24 +237,3 @@ def _date(message: EmailMessage) -> str:
         return parsedate_to_datetime(_header(message, "date")).isoformat()
     except (ValueError, TypeError, IndexError, OverflowError):
         return ""
-
-
-def _attachment(
-    raw: RawObject, part: EmailMessage, file: str, key: str, where: str, options: CleanOptions
-) -> Iterator[Draft | Rejected]:
-    from alchemy.sources import documents
-
-    data = _payload(part)
-    if not data.strip():
-        yield reject(raw, "empty", "The attachment holds nothing.", locator=where)
-        return
-    with tempfile.NamedTemporaryFile(prefix="alchemy-attachment-") as out:
-        out.write(data)
-        out.flush()
-        inner = replace(raw, key=f"raw/{raw.source}/{key}/{file}", size=len(data))
-        for row in documents.read(inner, Path(out.name), options):
-            locator = f"{where}: {row.locator}" if row.locator else where
-            if isinstance(row, Rejected):
-                yield replace(row, raw_key=raw.key, locator=locator)
-            else:
-                yield replace(row, locator=locator)

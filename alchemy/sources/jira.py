@@ -5,10 +5,11 @@
 | REST v2 and v3 search pages (`issues`), also one after another or slurped into one array | JSON |
 | a bare array of issues, JSON lines, one issue per file | JSON |
 | RSS 0.92 ("Export XML") | `<rss` or `<item` |
+| `entities.xml` of a backup | `<entity-engine-xml` |
 | CSV with repeated headers | a header with "Issue key" and "Summary" |
 
-Texts are wiki markup (v2, CSV), document trees (v3) or HTML (RSS). A page that holds fewer comments than the
-issue has says so in the field `comments_truncated`.
+Texts are wiki markup (v2, CSV, backup), document trees (v3) or HTML (RSS). A page that holds fewer comments
+than the issue has says so in the field `comments_truncated`.
 """
 
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from alchemy.sources.drafts import (
     people,
     required,
 )
+from alchemy.sources.jira_backup import backup_issues, is_backup
 from alchemy.sources.jira_export import Html, csv_issues, is_csv, rss_issues
 from alchemy.sources.json_records import Found, build_all, head_text, read_records
 from alchemy.sources.reasons import Unreadable, reject
@@ -49,8 +51,10 @@ def read(raw: RawObject, path: Path, options: CleanOptions) -> Iterator[Draft | 
     head = head_text(path)
     if head.startswith("<") and ("<rss" in head or "<item" in head):
         yield from build_all(raw, rss_issues(raw, path, limit), _build)
+    elif head.startswith("<") and is_backup(head):
+        yield from build_all(raw, backup_issues(raw, path, limit), _build)
     elif head.startswith("<"):
-        detail = "The file is XML or HTML, but no RSS export of issues."
+        detail = "The file is XML or HTML, but neither an RSS export of issues nor a backup."
         yield reject(raw, "unsupported", detail, sample=head[:400])
     elif not head.startswith(("{", "[")) and is_csv(head):
         yield from build_all(raw, csv_issues(raw, path, limit), _build)

@@ -66,7 +66,8 @@ def test_attachments_are_named_and_documents_among_them_are_read(read: Read) -> 
     assert outcome.drafts[0].fields["attachments"] == "guide.docx, plan.png, cut.pdf"
     assert outcome.drafts[1].locator == "attachment guide.docx"
     assert [(row.reason, row.locator, row.raw_key) for row in outcome.rejected] == [
-        ("broken", "attachment cut.pdf", "raw/documents/a.eml")
+        ("unsupported", "attachment plan.png", "raw/documents/a.eml"),
+        ("broken", "attachment cut.pdf", "raw/documents/a.eml"),
     ]
 
 
@@ -105,7 +106,9 @@ def test_headers_without_end_and_nested_messages_cost_nothing_else(read: Read) -
         outer = message()
         outer.add_attachment(mail)
         mail = outer
-    assert len(read("documents", "a.eml", mail.as_bytes()).rows) == 1
+    outcome = read("documents", "a.eml", mail.as_bytes())
+    assert outcome.keys == ["a.eml" + "/message.eml" * depth for depth in range(4)]
+    assert outcome.reasons == ["too_deep"]
     deep = b"From: a@b.example\nSubject: x\n" + b"".join(
         b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(2000)
     )

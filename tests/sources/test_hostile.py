@@ -26,6 +26,7 @@ from alchemy.sources.reasons import REASONS
 from alchemy.store import Store
 from alchemy.text.document import mask_rejected, to_document
 from alchemy.text.sanitize import Sanitizer
+from tests.sources.pg_dumps import contents, folder
 from tests.sources.test_documents import PAGE, docx, locked, pdf, pptx, xlsx
 from tests.test_corpus import documents, rejected, wash
 
@@ -368,7 +369,69 @@ CASES = [
         None,
         ["broken"],
     ),
-    Case("a truncated zip", "documents", "a.zip", lambda: zipped({"a.txt": NOTE})[:60], 0, ["truncated"]),
+    Case(
+        "a truncated zip",
+        "documents",
+        "a.zip",
+        lambda: zipped({"a.txt": NOTE})[:60],
+        1,
+        ["truncated", "truncated"],
+    ),
+    Case(
+        "a zip without its directory",
+        "documents",
+        "a.zip",
+        lambda: zipped({"a.txt": NOTE}).partition(b"PK\x01\x02")[0],
+        1,
+        ["truncated"],
+    ),
+    Case(
+        "a zip bomb packed by bzip2",
+        "documents",
+        "a.zip",
+        lambda: zipped({"zeros": bytes(80 << 20), "a.txt": NOTE}, zipfile.ZIP_BZIP2),
+        1,
+        ["bomb"],
+    ),
+    Case(
+        "a zip with headers in headers",
+        "documents",
+        "a.zip",
+        lambda: (b"PK\x03\x04" + b"\x14\0\x08\0\x08\0" + bytes(16) + b"\1\0\0\0a") * 5_000,
+        None,
+        None,
+    ),
+    Case(
+        "a Jira backup with an entity bomb",
+        "jira",
+        "entities.xml",
+        lambda: (
+            b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><entity-engine-xml>'
+            b'<Issue id="1" key="A-1" summary="&b;"/></entity-engine-xml>'
+        ),
+        0,
+        ["unsafe_xml"],
+    ),
+    Case(
+        "a Jira backup whose parts point at nothing",
+        "jira",
+        "entities.xml",
+        lambda: (
+            b'<entity-engine-xml><Issue/><Action type="comment" issue="9" body="lost"/>'
+            b'<IssueLink source="1"/><Issue id="1" key="A-1" summary="The gateway fails" status="7"/>'
+            b"</entity-engine-xml>"
+        ),
+        1,
+        ["missing_field", "missing_field"],
+    ),
+    Case(
+        "a dump folder whose contents are cut",
+        "database",
+        "a.zip",
+        lambda: zipped({**folder(), "toc.dat": contents()[:700]}),
+        0,
+        ["broken"],
+    ),
     Case(
         "an archive inside a DOCX",
         "documents",
