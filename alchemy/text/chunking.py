@@ -47,7 +47,7 @@ class Unit:
     kind: BlockKind
     block: int
     tokens: int = 0
-    cut: bool = False  # a piece of a longer one: the counts of such neighbors need not add up
+    broken: bool = False  # begins or ends without white space: counts of such neighbors need not add up
 
     @property
     def size(self) -> int:
@@ -172,7 +172,7 @@ def _fit(unit: Unit, text: str, count: Count, target: int) -> list[Unit]:
     """The unit, or pieces of it of at most `target` tokens where it is longer."""
     if unit.size <= target:
         return [unit]
-    pieces = [replace(unit, cut=True)]
+    pieces = [unit]
     for pattern in (_LINE, _CLAUSE, _WORD, *_character_runs(target)):
         pieces = _cut(pieces, pattern, text, count, target)
     return _joined(pieces, target)
@@ -188,10 +188,10 @@ def _character_runs(longest: int) -> Iterator[re.Pattern[str]]:
 def _cut(pieces: list[Unit], pattern: re.Pattern[str], text: str, count: Count, target: int) -> list[Unit]:
     """Cuts the pieces that are still longer than `target` into the matches of the pattern."""
     smaller = [
-        replace(piece, start=match.start(), end=match.end())
+        replace(piece, start=start, end=end, broken=piece.broken or _breaks(piece, text, start, end))
         for piece in pieces
         if piece.size > target
-        for match in pattern.finditer(text, piece.start, piece.end)
+        for start, end in (match.span() for match in pattern.finditer(text, piece.start, piece.end))
     ]
     if not smaller:
         return pieces
@@ -199,10 +199,18 @@ def _cut(pieces: list[Unit], pattern: re.Pattern[str], text: str, count: Count, 
     return sorted([*kept, *_counted(smaller, text, count)], key=lambda piece: piece.start)
 
 
+def _breaks(unit: Unit, text: str, start: int, end: int) -> bool:
+    """Whether cutting `start:end` out of a unit parts it from a character that is no white space."""
+    return any(unit.start <= at < unit.end and not text[at].isspace() for at in (start - 1, end))
+
+
 def _joined(pieces: list[Unit], target: int) -> list[Unit]:
     joined = pieces[:1]
     for piece in pieces[1:]:
-        whole = replace(joined[-1], end=piece.end, tokens=joined[-1].tokens + piece.tokens)
+        last = joined[-1]
+        whole = replace(
+            last, end=piece.end, tokens=last.tokens + piece.tokens, broken=last.broken or piece.broken
+        )
         if whole.size <= target:
             joined[-1] = whole
         else:
@@ -225,7 +233,7 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
         for window in _windows(group, options)
     ]
     texts = [document.text[window[0].start : window[-1].end] for window, _ in windows]
-    inexact = [number for number, (window, _) in enumerate(windows) if any(unit.cut for unit in window)]
+    inexact = [number for number, (window, _) in enumerate(windows) if any(unit.broken for unit in window)]
     recounted = (
         dict(zip(inexact, count([texts[number] for number in inexact]), strict=True)) if inexact else {}
     )
