@@ -1,6 +1,6 @@
 """Chunking: speed and where chunks end, against langchain-text-splitters at the same size.
 
-    OMP_NUM_THREADS=1 python benchmarks/chunk.py                        # English and Chinese, two minutes
+    OMP_NUM_THREADS=1 python benchmarks/chunk.py                        # four texts, about a minute
     OMP_NUM_THREADS=1 python benchmarks/chunk.py --only chinese
 
 English is the sample corpus (wiki pages, issues, commits), read and cleaned as the pipeline does; Chinese
@@ -8,7 +8,7 @@ is written here, with a fixed seed. All contenders get the same texts, tokenizer
 - alchemy: `chunk_documents`.
 - langchain: RecursiveCharacterTextSplitter as it comes (paragraphs, lines, spaces, characters).
 - langchain + sentences: the same with regex separators after English and Chinese terminators.
-Its other sentence splitters (NLTK, spaCy) need models, know no Chinese here and join what they split.
+Its NLTK and spaCy splitters need those packages and are left out.
 
 - end well: share of the chunks before whose end stands a terminator (closing quotes may follow), or whose
   end is that of a paragraph or list item; in code and tables, of a line. Judged on the characters alone,

@@ -30,7 +30,7 @@ _CHARACTERS_PER_TOKEN = 12  # a word of 1 MB is one unknown token to WordPiece, 
 _TITLE_CHARACTERS = 120
 _SECTION_CHARACTERS = 100
 _KEY_CHARACTERS = 40
-_COLUMNS_CHARACTERS = 200  # with all of these and 128 tokens of text a passage stays under MiniLM's 256
+_COLUMNS_CHARACTERS = 200  # a wide table must not crowd the text out of the embedder's window
 
 # Where a unit that is longer than a chunk may be cut; each match is a piece, white space is between them.
 _LINE = re.compile(r"\S.*")
