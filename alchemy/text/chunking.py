@@ -3,23 +3,24 @@
 `document.text[chunk.start:chunk.end] == chunk.text` holds for every chunk, so a citation can point at the
 very characters. A chunk never leaves its section: headings stand at the beginning of a chunk or nowhere.
 Code and tables are cut at line ends only, prose between sentences; what is longer than a chunk all by itself
-is cut at spaces, and only a single endless word between characters.
+is cut at line ends, after clauses or table cells, between words, and only an endless word between characters.
+Where a table goes on in another chunk, that chunk's header repeats its first row: the text stays exact.
 
 Every sentence is counted once, in batches over many documents, and windows add these counts up. That is
 exact for tokenizers that never join characters across white space (all of the BERT family).
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alchemy.errors import NotFound
 from alchemy.records import Block, BlockKind, Chunk, Document, fingerprint, read_lines, to_line
 from alchemy.settings import ChunkOptions
-from alchemy.text.sentences import split_sentences
+from alchemy.text.sentences import CJK, split_sentences
 
-CHUNKER_VERSION = "1"  # part of every chunk id: raise it whenever other chunks come out
+CHUNKER_VERSION = "2"  # part of every chunk id: raise it whenever other chunks come out
 
 Count = Callable[[list[str]], list[int]]
 
@@ -29,6 +30,12 @@ _CHARACTERS_PER_TOKEN = 12  # a word of 1 MB is one unknown token to WordPiece, 
 _TITLE_CHARACTERS = 120
 _SECTION_CHARACTERS = 100
 _KEY_CHARACTERS = 40
+_COLUMNS_CHARACTERS = 200  # a wide table must not crowd the text out of the embedder's window
+
+# Where a unit that is longer than a chunk may be cut; each match is a piece, white space is between them.
+_LINE = re.compile(r"\S.*")
+_CLAUSE = re.compile(r"\S.*?(?:[,;:|](?=\s)|[，；：、]+|\Z)", re.DOTALL)
+_WORD = re.compile(rf"[{CJK}][，；：、。！？”’」』）】》]*|[^\s{CJK}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Unit:
     kind: BlockKind
     block: int
     tokens: int = 0
-    broken: bool = False  # begins or ends inside a word: counts of such neighbors do not add up
+    broken: bool = False  # begins or ends without white space: counts of such neighbors need not add up
 
     @property
     def size(self) -> int:
@@ -88,8 +95,7 @@ def chunk_documents(
 ) -> Iterator[Chunk]:
     """Chunks of a stream of documents, in their order; memory is bounded by the largest document.
 
-    Measured with the tokenizer of all-MiniLM-L6-v2: 17,300 documents (6.8 million characters) become 26,000
-    chunks in 4.0 CPU seconds on one core; nearly all of it is the tokenizer.
+    About 1 MB of text per CPU second, nearly all of it the tokenizer's; see docs/chunking.md.
 
     Args:
         documents: Cleaned documents.
@@ -112,14 +118,20 @@ def chunk_document(document: Document, count: Count, options: ChunkOptions) -> l
     return _chunk_batch([document], count, options)
 
 
-def header(document: Document, section: str) -> str:
-    """One line that tells the embedder where a passage comes from; no part of the passage."""
-    names = (document.source, document.project, document.kind, _short_key(document.key))
+def header(document: Document, section: str, columns: str = "") -> str:
+    """One line that tells the embedder where a passage comes from; no part of the passage.
+
+    `columns` is the first row of the table that the passage goes on with. Whatever the arguments, the line
+    has less than 600 characters.
+    """
+    project = _head(document.project, _KEY_CHARACTERS)
+    names = (document.source, project, document.kind, _short_key(document.key))
     line = " ".join(dict.fromkeys(name for name in names if name))
     title = _head(document.title, _TITLE_CHARACTERS)
     if title and title != document.key:
         line += f": {title}"
-    return f"{line} | {_tail(section, _SECTION_CHARACTERS)}" if section else line
+    parts = (line, _tail(section, _SECTION_CHARACTERS), _head(columns, _COLUMNS_CHARACTERS))
+    return " | ".join(part for part in parts if part)
 
 
 def _chunk_batch(documents: Sequence[Document], count: Count, options: ChunkOptions) -> list[Chunk]:
@@ -151,52 +163,65 @@ def _units(document: Document) -> list[Unit]:
     ]
 
 
-_LINE = re.compile(r"[^\n]*\S")
-
-
 def _spans(kind: BlockKind, text: str) -> Iterable[tuple[int, int]]:
     if kind == "prose":
         return split_sentences(text)
     if kind == "heading":
         return [(0, len(text))] if text.strip() else []
-    return (match.span() for match in _LINE.finditer(text))
+    return _lines(text)
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """Lines that are not blank, with their indentation. A regex for this is quadratic in trailing blanks."""
+    start = 0
+    for line in text.split("\n"):
+        if line.strip():
+            yield start, start + len(line.rstrip())
+        start += len(line) + 1
 
 
 def _fit(unit: Unit, text: str, count: Count, target: int) -> list[Unit]:
-    """The unit, or pieces of it of at most `target` tokens where it is longer: of words, then characters."""
+    """The unit, or pieces of it of at most `target` tokens where it is longer."""
     if unit.size <= target:
         return [unit]
-    words = [
-        replace(unit, start=unit.start + match.start(), end=unit.start + match.end())
-        for match in re.finditer(r"\S+", text[unit.start : unit.end])
-    ]
-    pieces = _counted(words, text, count)
-    while any(piece.size > target and piece.end - piece.start > 1 for piece in pieces):
-        smaller = [
-            replace(piece, start=start, end=min(start + step, piece.end), broken=True)
-            for piece in pieces
-            if (step := _step(piece, target))
-            for start in range(piece.start, piece.end, step)
-        ]
-        kept = [piece for piece in pieces if not _step(piece, target)]
-        pieces = sorted([*kept, *_counted(smaller, text, count)], key=lambda piece: piece.start)
+    pieces = [unit]
+    for pattern in (_LINE, _CLAUSE, _WORD, *_character_runs(target)):
+        pieces = _cut(pieces, pattern, text, count, target)
     return _joined(pieces, target)
 
 
-def _step(piece: Unit, target: int) -> int:
-    """How many characters of a too long word go into one piece; 0 where the piece fits."""
-    length = piece.end - piece.start
-    return max(1, min(target, length // 2)) if piece.size > target and length > 1 else 0
+def _character_runs(longest: int) -> Iterator[re.Pattern[str]]:
+    """For endless words, shorter and shorter: one character can be several tokens."""
+    while longest:
+        yield re.compile(f".{{1,{longest}}}", re.DOTALL)
+        longest //= 2
+
+
+def _cut(pieces: list[Unit], pattern: re.Pattern[str], text: str, count: Count, target: int) -> list[Unit]:
+    """Cuts the pieces that are still longer than `target` into the matches of the pattern."""
+    smaller = [
+        replace(piece, start=start, end=end, broken=piece.broken or _breaks(piece, text, start, end))
+        for piece in pieces
+        if piece.size > target
+        for start, end in (match.span() for match in pattern.finditer(text, piece.start, piece.end))
+    ]
+    if not smaller:
+        return pieces
+    kept = [piece for piece in pieces if piece.size <= target]
+    return sorted([*kept, *_counted(smaller, text, count)], key=lambda piece: piece.start)
+
+
+def _breaks(unit: Unit, text: str, start: int, end: int) -> bool:
+    """Whether cutting `start:end` out of a unit parts it from a character that is no white space."""
+    return any(unit.start <= at < unit.end and not text[at].isspace() for at in (start - 1, end))
 
 
 def _joined(pieces: list[Unit], target: int) -> list[Unit]:
     joined = pieces[:1]
     for piece in pieces[1:]:
+        last = joined[-1]
         whole = replace(
-            joined[-1],
-            end=piece.end,
-            tokens=joined[-1].tokens + piece.tokens,
-            broken=joined[-1].broken or piece.broken,
+            last, end=piece.end, tokens=last.tokens + piece.tokens, broken=last.broken or piece.broken
         )
         if whole.size <= target:
             joined[-1] = whole
@@ -224,6 +249,7 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
     recounted = (
         dict(zip(inexact, count([texts[number] for number in inexact]), strict=True)) if inexact else {}
     )
+    tops = {unit.block: unit for unit in reversed(units)}  # the first unit of each block
     return [
         Chunk(
             id=fingerprint(document.id, document.version, window[0].start, window[-1].end, CHUNKER_VERSION),
@@ -234,7 +260,7 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
             start=window[0].start,
             end=window[-1].end,
             text=texts[number],
-            header=header(document, section),
+            header=header(document, section, _columns(document, window[0], tops)),
             tokens=recounted.get(number, sum(unit.tokens for unit in window)),
             source=document.source,
             kind=document.kind,
@@ -248,6 +274,14 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
         )
         for number, (window, section) in enumerate(windows)
     ]
+
+
+def _columns(document: Document, first: Unit, tops: Mapping[int, Unit]) -> str:
+    """The first row of the table that a window begins inside of; "" for every other window."""
+    top = tops[first.block]
+    if first.kind != "table" or first is top:
+        return ""
+    return " ".join(document.text[top.start : top.end].split())
 
 
 def _groups(units: list[Unit], blocks: Sequence[Block]) -> Iterator[list[Unit]]:
@@ -279,7 +313,7 @@ def _windows(units: list[Unit], options: ChunkOptions) -> Iterator[list[Unit]]:
 
 
 def _before_a_cut_block(units: list[Unit], fresh: int, stop: int, target: int) -> int:
-    """Leaves code or a table that fits into a window of its own to the next one instead of cutting it.
+    """Leaves code or a table to the next window where that spares a cut or a lonely first line.
 
     `fresh` is the first unit that this window does not repeat: one of them has to stay.
     """
@@ -289,7 +323,8 @@ def _before_a_cut_block(units: list[Unit], fresh: int, stop: int, target: int) -
     while first > fresh and units[first - 1].block == units[stop].block:
         first -= 1
     stays = first > fresh and units[first - 1].kind != "heading"
-    return first if stays and _block_size(units, first, target) <= target else stop
+    lonely = stop - first == 1  # the header row of a table says nothing without a row
+    return first if stays and (lonely or _block_size(units, first, target) <= target) else stop
 
 
 def _overlap_start(units: list[Unit], start: int, stop: int, options: ChunkOptions) -> int:

@@ -3,7 +3,7 @@
 `sentencex` finds the boundaries; a regex adds those after Chinese and Japanese terminators (also inside
 quotes, where sentencex keeps a quotation whole). sentencex takes time quadratic in the number of quotation
 marks, and machine output has "sentences" of megabytes: therefore it only ever sees `LONGEST` characters,
-and a sentence that does not end within them is cut at a line end, a space or anywhere.
+and a sentence that does not end within them is cut at a line end, a space, a Chinese clause or anywhere.
 """
 
 import re
@@ -16,7 +16,9 @@ CJK_SHARE = 0.2  # of the letters; from here on a text is segmented as Chinese
 
 Span = tuple[int, int]
 
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # ranges of Chinese and Japanese characters
+_CJK = re.compile(f"[{CJK}]")
+_GAPS = " \t，；：、"  # where a text without spaces may still be cut: after its clauses
 _PLAIN_BLANKS = dict.fromkeys(
     [0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000], " "
 )
@@ -58,14 +60,14 @@ def cjk_share(text: str) -> float:
 
 
 def cut_position(text: str, limit: int) -> int:
-    """Where to cut so that at most `limit` (> 0) characters come before: line end, space or anywhere."""
+    """Where to cut so that at most `limit` (> 0) characters come before: line end, gap or anywhere."""
     if len(text) <= limit:
         return len(text)
     newline = text.rfind("\n", 1, limit)
     if newline > 0:
         return newline + 1
-    space = max(text.rfind(" ", 1, limit), text.rfind("\t", 1, limit))
-    return space + 1 if space > 0 else limit
+    gap = max(text.rfind(mark, 1, limit) for mark in _GAPS)
+    return gap + 1 if gap > 0 else limit
 
 
 def _language(text: str) -> str:

@@ -119,6 +119,17 @@ def test_code_is_cut_at_line_ends_and_keeps_its_indentation(words):
     assert [line for chunk in chunks for line in chunk.text.split("\n")] == lines  # each once, each whole
 
 
+def test_only_a_line_that_is_longer_than_a_chunk_is_cut_and_then_between_words(words):
+    long = "    run(" + " ".join(f"--option-{n} value" for n in range(40)) + ")"
+    lines = ["start = 1", long, "    stop = 2"]
+    made = document(Part("\n".join(lines), "code"))
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    assert {word for chunk in chunks for word in chunk.text.split()} == set(made.text.split())
+    assert chunks[0].text == lines[0]
+    assert chunks[-1].text.endswith(lines[2])
+
+
 def test_code_that_fits_a_window_is_not_cut_for_the_prose_before_it(words):
     code = "\n".join(f"x{n} = {n}" for n in range(8))  # 24 tokens
     made = document(Part(numbered(2)), Part(code, "code"), Part("Small note."))
@@ -131,6 +142,58 @@ def test_a_short_snippet_shares_a_window_with_its_explanation(words):
     made = document(Part("Run this."), Part("make test", "code"), Part("Then look."))
     (chunk,) = chunk_document(made, words.count_tokens, SMALL)
     assert chunk.text == "Run this.\n\nmake test\n\nThen look."
+
+
+def test_every_chunk_that_goes_on_with_a_table_repeats_its_first_row_in_the_header(words):
+    rows = [f"broker{n} | {n} | running well" for n in range(30)]
+    made = document(
+        Part(numbered(3) + " All brokers."),
+        Part("\n".join(["Name | Id | State", *rows]), "table"),
+        Part("End."),
+    )
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    found = [line for chunk in chunks for line in chunk.text.split("\n") if "|" in line]
+    assert found == ["Name | Id | State", *rows], "each once, each whole"
+    first, *others = chunks[1:]
+    assert chunks[0].text.endswith("All brokers."), "the first row stays with its rows, though it would fit"
+    assert "Name | Id | State\nbroker0" in first.text
+    assert first.header == "jira issue K-1"
+    assert len(others) > 3
+    assert all(chunk.header == "jira issue K-1 | Name | Id | State" for chunk in others)
+    assert all("Name" not in chunk.text for chunk in others)
+
+
+def test_each_table_repeats_its_own_first_row_and_code_repeats_none(words):
+    tables = ["\n".join([f"Column {name}", *(f"{name} {n} is here" for n in range(20))]) for name in "AB"]
+    made = document(*(Part(table, "table") for table in tables), Part("x = 1\n" * 40, "code"))
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    for chunk in chunks:
+        inside = {name for name in "AB" if chunk.text.startswith(f"{name} ")}
+        assert chunk.header == "jira issue K-1" + "".join(f" | Column {name}" for name in inside)
+
+
+def test_a_repeated_row_of_any_length_leaves_the_header_short(words):
+    columns = " | ".join(f"Column {n}" for n in range(5000))
+    made = document(Part(f"{columns}\none | row\n" + "more | rows\n" * 30, "table"), project="P" * 5000)
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    assert " | Column 0 | Column 1 | " in chunks[-1].header
+    assert "\n" not in chunks[-1].header
+    assert max(len(chunk.header) for chunk in chunks) < 600
+
+
+def test_a_sentence_longer_than_a_chunk_is_cut_at_lines_then_after_clauses(words):
+    clause = "these six words make a clause,"
+    made = document(Part(" ".join([clause] * 12)))
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    assert all(chunk.text.endswith("clause,") for chunk in chunks)
+    log = document(Part("\n".join(f"[INFO] step {n}, part a, part b" for n in range(20))))
+    chunks = chunk_document(log, words.count_tokens, SMALL)
+    assert_chunks_are_sound(log, chunks, words, SMALL)
+    assert all(chunk.text.startswith("[INFO]") and chunk.text.endswith("part b") for chunk in chunks)
 
 
 def test_a_sentence_longer_than_a_chunk_is_cut_at_spaces(words):
@@ -174,6 +237,36 @@ def test_a_chinese_page_is_cut_between_its_sentences(words):
     chunks = chunk_document(made, words.count_tokens, SMALL)
     assert_chunks_are_sound(made, chunks, words, SMALL)
     assert all(chunk.text[-1] in "。！？" for chunk in chunks)
+
+
+def test_a_chinese_sentence_longer_than_a_chunk_is_cut_after_its_clauses(words):
+    made = document(Part("消费者组会重新平衡分区，协调器选出领导者；" * 10 + "成员等待。"))
+    chunks = chunk_document(made, words.count_tokens, SMALL)
+    assert_chunks_are_sound(made, chunks, words, SMALL)
+    assert all(chunk.text[-1] in "，；。" for chunk in chunks)
+
+
+NAMES = ("https://example.org/a.b/c?d=1&e=2.5", "3.51.1.0", "v4.0.0-rc.1", "0.75", "java.util.List.of()")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Use {} now, or else. ",
+        "Before {} it was so! ",
+        "use {} and ",
+        "请访问{}，然后重启。",
+        "版本{}已经发布",
+        "看{}；再看",
+    ],
+)
+def test_addresses_versions_and_decimals_are_never_cut(words, sentence):
+    made = document(Part("".join(sentence.format(NAMES[n % len(NAMES)]) for n in range(60))))
+    chunks = chunk_document(made, words.count_tokens, ChunkOptions(target_tokens=48, overlap_tokens=0))
+    assert len(chunks) > 10
+    assert sum(chunk.text.count(name) for chunk in chunks for name in NAMES) == sum(
+        map(made.text.count, NAMES)
+    )
 
 
 def test_a_stream_of_documents_gives_the_same_chunks_as_one_by_one(words):

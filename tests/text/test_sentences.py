@@ -48,6 +48,22 @@ def test_chinese_sentences_end_at_chinese_terminators_with_their_closing_quotes(
     ]
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "见https://example.org/a.b/c?d=e!f说明。",
+        "请升级到版本3.51.1.0或v4.0.0-rc.1！",
+        "占比从0.5升到0.75了吗？",
+        "类java.util.List.of()返回“空。”以外的值。",
+    ],
+)
+def test_addresses_versions_and_decimals_do_not_end_a_chinese_sentence(sentence):
+    found = sentences(sentence + "下一句。")
+    assert found[-1] == "下一句。"
+    assert "".join(found) == sentence + "下一句。"
+    assert all(piece[-1] in "。！？”" for piece in found)
+
+
 def test_chinese_text_inside_english_splits_too():
     assert sentences("The page says 请重启服务。然后重试。Done.") == [
         "The page says 请重启服务。",
