@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 _SAMPLE = 1 << 16  # bytes that chardet sees
+_MANY = 1024  # bytes in which chance evens out
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its BOM begins with the same two bytes
@@ -55,7 +56,8 @@ def decode(data: bytes) -> Decoded:
     """Text of `data` as it stands, without the BOM; call `tidy` on what is shown to people.
 
     Raises:
-        Undecodable: More than a tenth of the bytes are control characters, or UTF-16 and UTF-32 are broken.
+        Undecodable: More than a twentieth of the bytes are control characters, a tenth where they are few; or
+            UTF-16 or UTF-32 is broken.
     """
     for bom, encoding in _BOMS:
         if data.startswith(bom):
@@ -64,7 +66,8 @@ def decode(data: bytes) -> Decoded:
     if wide:
         return Decoded(data.decode(wide, "replace"), wide)
     sample = data[:_SAMPLE]
-    if len(_BINARY.findall(sample)) * 10 > len(sample):
+    # Of random bytes every eleventh is one. A single NUL in a short line makes it no binary file.
+    if len(_BINARY.findall(sample)) * (20 if len(sample) >= _MANY else 10) > len(sample):
         raise Undecodable("the bytes look binary")
     try:
         return Decoded(data.decode(), "utf-8")

@@ -156,7 +156,7 @@ def _tidy_part(part: Part) -> str:
     if part.kind == "prose":
         text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
         return re.sub(r"\n{3,}", "\n\n", text).strip()
-    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n")
+    return "\n".join(line.rstrip(" \t") for line in text.split("\n")).strip("\n")
 
 
 def _settle(parts: list[Part], sanitizer: Sanitizer) -> list[Part]:

@@ -1,4 +1,5 @@
 import contextlib
+import random
 
 import pytest
 from hypothesis import given
@@ -60,3 +61,9 @@ def test_an_excerpt_is_at_most_200_bytes_of_any_data(data: bytes) -> None:
 def test_decoding_ends_in_text_or_undecodable(data: bytes) -> None:
     with contextlib.suppress(Undecodable):
         assert isinstance(decode(data).text, str)
+
+
+def test_bytes_at_random_are_no_text() -> None:
+    for seed in range(20):
+        with pytest.raises(Undecodable):
+            decode(random.Random(seed).randbytes(4096))

@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 from alchemy import sources
-from alchemy.corpus import unbalanced
+from alchemy.assembly import unbalanced
 from alchemy.records import Document, Draft, RawObject, Rejected
 from alchemy.settings import CleanOptions
 from alchemy.sources.reasons import REASONS
@@ -28,7 +28,7 @@ from alchemy.text.document import mask_rejected, to_document
 from alchemy.text.sanitize import Sanitizer
 from tests.sources.pg_dumps import contents, folder
 from tests.sources.test_documents import PAGE, docx, locked, pdf, pptx, xlsx
-from tests.test_corpus import documents, rejected, wash
+from tests.test_corpus import washed
 
 MASKED = 40  # rows of a case that go through masking too; all of them would take minutes
 
@@ -581,21 +581,19 @@ def test_it_ends_in_records_and_rows_that_say_why(case: Case, tmp_path: Path) ->
 
 
 @pytest.mark.timeout(300)
-def test_nothing_is_lost_between_the_raw_objects_and_the_quarantine(
-    folder_store: Store, tmp_path: Path
-) -> None:
+def test_nothing_is_lost_between_the_raw_objects_and_the_quarantine(folder_store: Store) -> None:
     objects = 0
     for number, case in enumerate(case for case in CASES if not case.options):
         data = case.build()
         if len(data) < 200_000:
             folder_store.put(f"raw/{case.source}/{number}/{case.file}", data)
             objects += 1
-    corpus, cleaned = wash(folder_store, tmp_path)
-    assert cleaned == objects
-    assert unbalanced(corpus.conservation) == {}
-    read = {one.raw_key for one in [*documents(tmp_path), *rejected(tmp_path)]}
+    found = washed(folder_store)
+    assert found.new == objects
+    assert unbalanced(found.made.conservation) == {}
+    read = {one.raw_key for one in [*found.documents(), *found.rejected()]}
     assert len(read) == objects
-    assert set(corpus.reasons) <= set(REASONS)
+    assert set(found.made.reasons) <= set(REASONS)
 
 
 @pytest.mark.timeout(300)
