@@ -58,17 +58,17 @@ def to_document(
     others = people_of_export.perhaps_in("\n".join(_texts(draft)))
     people = tuple(dict.fromkeys((*draft.people, *_authors(draft.fields), *others)))
 
-    def clean(text: str) -> str:
-        return sanitizer.mask(" ".join(normalize(text).split()), people)
-
-    title = clean(draft.title)
     parts, levels = [], []
     for part in draft.parts:
         text = _tidy_part(part)
         level, text = _level(text) if part.kind == "heading" else (0, text)
         if text:
-            parts.append(Part(sanitizer.mask(text, people), part.kind))
+            parts.append(Part(text, part.kind))
             levels.append(level)
+    short = (draft.title, draft.key, draft.project, draft.url, draft.locator)
+    texts = [*(" ".join(normalize(text).split()) for text in short), *(part.text for part in parts)]
+    title, key, project, url, locator, *masked = sanitizer.mask_all(texts, people)
+    parts = [Part(text, part.kind) for text, part in zip(masked, parts, strict=True)]
     if title and not (parts and _begins_with(parts[0].text, title)):
         parts.insert(0, Part(title, "heading"))
         levels.insert(0, 0)
@@ -87,23 +87,17 @@ def to_document(
             source=raw.source,
             raw_key=raw.key,
             raw_sha256=raw.sha256,
-            locator=clean(draft.locator),
+            locator=locator,
             outcome="filtered",
             stage="filter",
             reason=reason,
             detail=detail,
             sample=_sample(text, sanitizer),
         )
-    key, project = clean(draft.key), clean(draft.project)
-    fields = {
-        name: value
-        for name in sorted(draft.fields)
-        if (value := _mask_field(name, draft.fields[name], people, sanitizer))
-    }
+    fields = _mask_fields(draft.fields, people, sanitizer)
     fields.setdefault("language", detect_language(text))
     metrics = {name: value for name, value in draft.metrics.items() if math.isfinite(value)}
     metrics |= _measure(text, blocks)
-    url = clean(draft.url)
     return Document(
         id=f"{raw.source}:{key}",
         version=fingerprint(
@@ -122,7 +116,7 @@ def to_document(
         updated=draft.updated,
         raw_key=raw.key,
         raw_sha256=raw.sha256,
-        locator=clean(draft.locator),
+        locator=locator,
     )
 
 
@@ -222,12 +216,21 @@ def _authors(fields: dict[str, str]) -> Iterable[str]:
             yield from (one.strip() for one in re.split(r"[,;]", normalize(value)) if one.strip())
 
 
-def _mask_field(name: str, value: str, people: Sequence[str], sanitizer: Sanitizer) -> str:
-    value = " ".join(normalize(value).split())
-    if not _AUTHORS.fullmatch(name):
-        label = f"{name.replace('_', ' ')}: "  # what a value is, its name may say: "ip address", "password"
-        return sanitizer.mask(label + value, people).removeprefix(label)
-    return ", ".join(_mask_author(one, people, sanitizer) for one in re.split(r"[,;] *", value) if one)
+def _mask_fields(fields: dict[str, str], people: Sequence[str], sanitizer: Sanitizer) -> dict[str, str]:
+    """Masked values by name, sorted; empty ones are left out."""
+    values = {name: " ".join(normalize(fields[name]).split()) for name in sorted(fields)}
+    plain = [name for name in values if not _AUTHORS.fullmatch(name)]
+    # What a value is, its name may say: "ip address", "password".
+    labels = [f"{name.replace('_', ' ')}: " for name in plain]
+    texts = [label + values[name] for name, label in zip(plain, labels, strict=True)]
+    masked = sanitizer.mask_all(texts, people)
+    values |= {
+        name: text.removeprefix(label) for name, label, text in zip(plain, labels, masked, strict=True)
+    }
+    for name in values.keys() - set(plain):
+        authors = (one for one in re.split(r"[,;] *", values[name]) if one)
+        values[name] = ", ".join(_mask_author(one, people, sanitizer) for one in authors)
+    return {name: value for name, value in values.items() if value}
 
 
 def _mask_author(value: str, people: Sequence[str], sanitizer: Sanitizer) -> str:

@@ -31,6 +31,7 @@ from alchemy.text.secret_checks import CHECKS, CJK, CONTEXT, RULES, Candidate, C
 
 TOKEN_DIGITS = 8  # 4 would give two people of a few hundred the same pseudonym (birthday bound)
 
+_APART = "\n" * (CONTEXT + 1)  # between texts that must not be context for each other
 _TOKEN = re.compile(r"<[A-Z][A-Z_]{1,30}_[0-9a-f]{4,8}>")
 
 
@@ -99,6 +100,21 @@ class Sanitizer:
             if masked == text:
                 return text
             text = masked
+
+    def mask_all(self, texts: Sequence[str], people: Sequence[str] = ()) -> list[str]:
+        """`mask` of each text on its own. One look at all of them says which ones need it: mostly none."""
+        joined = _APART.join(texts)
+        found = self.find(joined)
+        words = [word for word in _name_words(tuple(people)) if word in joined]
+        masked, start, next_one = [], 0, 0
+        for text in texts:
+            end = start + len(text)
+            while next_one < len(found) and found[next_one].end <= start:
+                next_one += 1
+            touched = next_one < len(found) and found[next_one].start < end
+            masked.append(self.mask(text, people) if touched or any(word in text for word in words) else text)
+            start = end + len(_APART)
+        return masked
 
     def find(self, text: str) -> list[Finding]:
         """All secrets and personal data in `text`, in order, without overlaps. Pseudonyms are none."""

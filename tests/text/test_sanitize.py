@@ -391,3 +391,24 @@ def test_findings_are_in_order_and_do_not_overlap(text):
     bounds = [position for finding in findings for position in (finding.start, finding.end)]
     assert bounds == sorted(bounds)
     assert all(0 <= finding.start < finding.end <= len(text) for finding in findings)
+
+
+_ODD = st.sampled_from(
+    [
+        "password: ",
+        "hunter2hunter2 ",
+        "mail ada@example.org ",
+        "ip 203.0.113.7 ",
+        "version ",
+        "\n",
+        "Noor Berg ",
+        "x" * 50,
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(_ODD | st.text(max_size=5), max_size=6).map("".join), max_size=6))
+def test_many_texts_are_masked_as_each_of_them_alone(texts: list[str]) -> None:
+    sanitizer = Sanitizer(b"salt")
+    assert sanitizer.mask_all(texts, ["Noor Berg"]) == [sanitizer.mask(text, ["Noor Berg"]) for text in texts]
