@@ -122,15 +122,14 @@ def run_alchemy(table: Path | None, out: Path | None) -> tuple[int, int]:
 
 
 def run_polars(table: Path | None, out: Path | None) -> tuple[int, int]:
-    from alchemy.quant.expand import expand
+    from alchemy.quant.expand import base_columns, expand
 
     if table is None or out is None:
         return 0, 0
     names = sorted(pl.scan_parquet(table).collect_schema().names()[1:])
     features = expand(names)
-    pl.scan_parquet(table).select("document_id", *(one.expression(names) for one in features)).sink_parquet(
-        out / "all.parquet"
-    )
+    base = pl.scan_parquet(table).select("document_id", *base_columns(names))
+    base.select("document_id", *(one.expression() for one in features)).sink_parquet(out / "all.parquet")
     return len(features), len(features)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
 from alchemy.quant import curate
-from alchemy.quant.curate import MIN_VALUES
+from alchemy.quant.correlate import MIN_VALUES
 from alchemy.quant.features import FeatureReport, build_features
 from alchemy.settings import QuantOptions
 
