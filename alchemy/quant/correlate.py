@@ -14,7 +14,6 @@ Correlations are over all rows where both features are present. What makes that 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ MIN_VALUES = 8  # fewer present values, or common ones of a pair, say nothing ab
 _CONSTANT = 1e-12  # a variance below this share of the mean square is rounding
 _SLACK = 1e-6  # of a correlation: many times the rounding of its bound
 _HEADROOM = 0.2
-_DOT_COST = 16  # time of a multiplication in a dot product, in those of one in a matrix product
+_DOT_COST = 32  # time of a multiplication in a dot product, in those of one in a matrix product
 _TILE = 16
 Positions = NDArray[np.int32]  # half the room of Indexes: there is one for each pair
 
@@ -128,7 +127,9 @@ class Correlations:
             ):
                 for start in range(first, last, self._tile):
                     stop = min(start + self._tile, last)
-                    tile = self._evaluate(base, np.arange(start, stop), x[start:stop])
+                    # Outside of the sample no one needs all features at once: one tile stays in the cache.
+                    out = x[start:stop] if sampled else x[: stop - start]
+                    tile = self._evaluate(base, np.arange(start, stop), out)
                     marginals.add(slice(start - first, stop - first), tile, masks, sampled)
             if sampled:
                 self._cross += np.matmul(x, x[kept:].T, out=part)
@@ -141,8 +142,9 @@ class Correlations:
         for position in range(len(self._block.features) - self._block.kept):
             others = np.arange(self._block.kept + position)
             covariance, scale, defined = self._covariances(position, others)
-            unseen = np.sqrt(np.prod(self._over_common("unseen", position, others), axis=0))
-            may = defined & (np.abs(covariance) + unseen >= (limit - _SLACK) * scale)
+            unseen = self._over_common(self._kept.unseen, self._judged.unseen, position, others)
+            most = np.abs(covariance) + np.prod(np.sqrt(unseen), axis=0)
+            may = defined & (most >= (limit - _SLACK) * scale)
             self._cross[others[~may], position] = np.nan
             firsts.append(others[may].astype(np.int32))
             seconds.append(np.full(np.count_nonzero(may), position, dtype=np.int32))
@@ -157,13 +159,15 @@ class Correlations:
         old = int(np.searchsorted(used, kept))  # how many of those that are used are kept already
         columns = used[old:] - kept
         few = firsts.size * _DOT_COST < used.size * columns.size
-        rows = np.searchsorted(used, [firsts, seconds + kept]).T.tolist() if few else []
+        left, right = np.searchsorted(used, [firsts, seconds + kept]).tolist() if few else ([], [])
         for number, base in enumerate(self._table.batches(self._vectors)):
             if self._is_sampled(number):
                 continue
             x = self._evaluate(base, used, self._room[: used.size, : base.shape[1]])
             if few:
-                self._cross[firsts, seconds] += [x[one] @ x[other] for one, other in rows]
+                self._cross[firsts, seconds] += [
+                    x[one] @ x[other] for one, other in zip(left, right, strict=True)
+                ]
             else:
                 self._cross[np.ix_(used, columns)] += x @ x[old:].T
 
@@ -184,18 +188,15 @@ class Correlations:
         """Of one feature with `others`: n covariances, what r divides them by, and whether r is defined."""
         own = self._block.patterns[self._block.kept + position]
         n = self._present[self._block.patterns[others], self._block.column[own]]
-        sums = self._over_common("sums", position, others)
-        squares = self._over_common("squares", position, others)
+        sums = self._over_common(self._kept.sums, self._judged.sums, position, others)
+        squares = self._over_common(self._kept.squares, self._judged.squares, position, others)
         variances = squares - sums**2 / np.maximum(n, 1)
         defined = (n >= MIN_VALUES) & (variances > _CONSTANT * squares).all(axis=0)
         scale = np.prod(np.sqrt(np.where(defined, variances, 1)), axis=0)
         return self._cross[others, position] - np.prod(sums, axis=0) / np.maximum(n, 1), scale, defined
 
-    def _over_common(
-        self, of: Literal["sums", "squares", "unseen"], position: int, others: Indexes
-    ) -> Floats:
+    def _over_common(self, kept: Floats, judged: Floats, position: int, others: Indexes) -> Floats:
         """(2, others): of one feature, and of each other, the marginal over the rows that they share."""
-        kept, judged = getattr(self._kept, of), getattr(self._judged, of)
         own = self._block.patterns[self._block.kept + position]
         old = others[others < self._block.kept]
         new = others[old.size :] - self._block.kept

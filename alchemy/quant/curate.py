@@ -96,8 +96,9 @@ class Curator:
         for position, feature in enumerate(block.features[block.kept :]):
             others = np.flatnonzero(alive)
             r = correlations.of(position, others)
-            best = int(np.abs(r).argmax()) if len(r) else -1
-            if best >= 0 and abs(r[best]) >= limit:
+            most = np.abs(r).max(initial=0)
+            if most >= limit:
+                best = int(np.argmax(np.abs(r) >= most - _TOLERANCE))  # the first of equals, on any machine
                 witness = block.features[others[best]].name
                 dropped[feature.name] = Dropped(feature.name, "correlated", witness, round(float(r[best]), 6))
             else:
