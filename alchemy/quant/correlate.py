@@ -24,7 +24,7 @@ from alchemy.quant.expand import Feature, Floats, evaluate
 MIN_VALUES = 8  # fewer present values, or common ones of a pair, say nothing about a distribution
 _CONSTANT = 1e-12  # a variance below this share of the mean square is rounding
 _SLACK = 1e-6  # of a correlation: many times the rounding of its bound
-_HEADROOM = 0.2
+_HEADROOM = 0.15
 _DOT_COST = 32  # time of a multiplication in a dot product, in those of one in a matrix product
 _TILE = 16
 Positions = NDArray[np.int32]  # half the room of Indexes: there is one for each pair
