@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _COLUMNS_AT_ONCE = 16
+_PAGE_BUFFER = 1 << 18  # bytes of each column that is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,22 @@ def base_columns(columns: Sequence[str], *, logs: bool = False, ratios: bool = F
 
 def batches(paths: Sequence[Path], base: Sequence[pl.Expr], rows: int) -> Iterator[Floats]:
     """The base columns in batches of at most `rows` rows, each (columns, rows); NaN for null."""
-    lazy = pl.scan_parquet(list(paths)).select(base)
-    for frame in lazy.collect_batches(chunk_size=rows, maintain_order=True):
-        if frame.height:
-            yield np.ascontiguousarray(frame.select(pl.all().fill_null(np.nan)).to_numpy().T)
+    for frame in frames(paths, base, rows):
+        yield np.ascontiguousarray(frame.select(pl.all().fill_null(np.nan)).to_numpy().T)
+
+
+def frames(paths: Sequence[Path], wanted: Sequence[pl.Expr], rows: int) -> Iterator[pl.DataFrame]:
+    """Expressions over consecutive rows of Parquet files, at most `rows` at a time, in order; none is empty.
+
+    Decodes page by page. A lazy scan decodes whole row groups, several ahead of a slow reader: 400 MB of 50
+    columns in groups of 65,536 rows, where this takes 100.
+    """
+    names = list(dict.fromkeys(name for one in wanted for name in one.meta.root_names()))
+    for path in paths:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BUFFER) as file:
+            for batch in file.iter_batches(rows, columns=names, use_threads=False):
+                if batch.num_rows:
+                    yield pl.DataFrame(batch).select(wanted)
 
 
 def read_columns(paths: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, Floats]]:

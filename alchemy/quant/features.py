@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from alchemy.errors import BadInput
 from alchemy.quant.curate import Curator, Dropped
-from alchemy.quant.expand import Feature, Floats, base_columns, evaluate, expand
+from alchemy.quant.expand import Feature, Floats, base_columns, evaluate, expand, frames
 from alchemy.quant.scout import scout
 from alchemy.settings import QuantOptions
 
@@ -116,20 +116,19 @@ def _write(
 ) -> None:
     """Reads narrow batches and widens each alone: one wide lazy sink of a million rows takes gigabytes."""
     rows = max(64, min(16_384, (memory_mb << 18) // (8 * (len(kept) + len(base) + 8))))
-    narrow = pl.scan_parquet(list(metrics)).select(pl.col("document_id").cast(pl.String), *base)
+    narrow = [pl.col("document_id").cast(pl.String), *base]
     wide = [pl.col("document_id"), *(feature.expression() for feature in kept)]
-    schema = narrow.head(0).select(wide).collect().to_arrow().schema
+    empty = pl.scan_parquet(list(metrics)).head(0).select(narrow).select(wide)
     # Products hardly repeat: dictionaries of them cost as much time as all else, and some room. With bytes
     # of equal significance side by side, LZ4 makes them smaller than Zstandard does without, in a quarter of
     # the time.
     writer = pq.ParquetWriter(
         path,
-        schema,
+        empty.collect().to_arrow().schema,
         compression="lz4",
         use_dictionary=False,
         use_byte_stream_split=[feature.name for feature in kept],
     )
     with writer:
-        for frame in narrow.collect_batches(chunk_size=rows, maintain_order=True):
-            if frame.height:
-                writer.write_table(frame.select(wide).to_arrow())
+        for frame in frames(metrics, narrow, rows):
+            writer.write_table(frame.select(wide).to_arrow())

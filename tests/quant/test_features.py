@@ -366,6 +366,13 @@ def test_only_surviving_features_are_written_and_the_report_repeats(tmp_path: Pa
     assert orjson.loads(first["report.json"])["counts"] == report.counts
 
 
+def test_columns_whose_names_hold_dots_are_columns_like_any_other(tmp_path: Path) -> None:
+    columns = {"a": mixed_columns(3, 500)["a"], "a.b": mixed_columns(4, 500)["b"]}
+    report = build(tmp_path, columns, parts=2)
+    assert_as_brute_force(report, columns, QuantOptions())
+    assert report.kept[:2] == ("a", "a.b")
+
+
 def test_too_many_columns_are_refused_with_the_count_and_the_setting(tmp_path: Path) -> None:
     columns = {f"c{index}": np.arange(9.0) for index in range(5)}
     with pytest.raises(BadInput, match=r"5 numeric columns.*max_base_columns=4"):
