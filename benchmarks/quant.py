@@ -1,7 +1,7 @@
 """Quant: all squares and products of N columns, without the redundant ones, against doing it at once.
 
     OMP_NUM_THREADS=2 python benchmarks/quant.py                    # 100,000 rows, half a minute
-    OMP_NUM_THREADS=2 python benchmarks/quant.py --rows 1000000     # the rivals take over 10 GB
+    OMP_NUM_THREADS=2 python benchmarks/quant.py --rows 1000000     # polars takes 10 GB, sklearn 21
 
 Each contender makes the same features of the same Parquet file in a child process of its own:
 - alchemy: `build_features`: judges all features, writes those that survive.

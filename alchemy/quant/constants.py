@@ -1,4 +1,4 @@
-"""Which features hold (nearly) one value only."""
+"""Which features hold (nearly) one value only: decided exactly, mostly from the first rows alone."""
 
 from collections.abc import Sequence
 

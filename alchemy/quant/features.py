@@ -120,8 +120,8 @@ def _write(
     wide = [pl.col("document_id"), *(feature.expression() for feature in kept)]
     empty = pl.scan_parquet(list(metrics)).head(0).select(narrow).select(wide)
     # Products hardly repeat: dictionaries of them cost as much time as all else, and some room. With bytes
-    # of equal significance side by side, LZ4 makes them smaller than Zstandard does without, in a quarter of
-    # the time.
+    # of equal significance side by side, LZ4 comes near Zstandard's size without that (94 against 96 % of
+    # log-normal products, 15 against 11 % of products of counts) in a quarter to a half of the time.
     writer = pq.ParquetWriter(
         path,
         empty.collect().to_arrow().schema,
