@@ -65,6 +65,7 @@ class QuantOptions(Options):
         description="A column whose most common value covers more than 1 - this is dropped.",
     )
     logs: bool = Field(False, description="Consider the logarithm of each column as a feature too.")
+    ratios: bool = Field(False, description="Consider a/b of each two columns too; null where b is zero.")
 
 
 class SynthesisOptions(Options):

@@ -1,6 +1,5 @@
 """Scout, expand, curate, write: `metrics.parquet` in, `final_features.parquet` and its report out."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from alchemy.errors import BadInput
 from alchemy.quant.curate import Curator, Dropped
-from alchemy.quant.expand import Feature, Floats, evaluate, expand, factors, log_columns
+from alchemy.quant.expand import Feature, Floats, base_columns, evaluate, expand, frames
 from alchemy.quant.scout import scout
 from alchemy.settings import QuantOptions
 
@@ -63,18 +62,16 @@ def build_features(metrics: Sequence[Path], folder: Path, options: QuantOptions)
             f"{metrics[0]}: {len(columns)} numeric columns are more than max_base_columns="
             f"{options.max_base_columns}; set ALCHEMY_QUANT__MAX_BASE_COLUMNS or drop columns"
         )
-    features = expand(columns, logs=options.logs)
+    features = expand(columns, logs=options.logs, ratios=options.ratios)
+    twice = sorted(name for name, number in Counter(one.name for one in features).items() if number > 1)
+    if twice:
+        raise BadInput(f"{metrics[0]}: has a column {twice[0]} already, the name of a feature; rename it")
+    base = base_columns(columns, logs=options.logs, ratios=options.ratios)
     kept: list[Feature] = []
     dropped: list[Dropped] = []
-    with tempfile.TemporaryDirectory(prefix="alchemy-logs-") as scratch:
-        paths, names = list(metrics), list(columns)
-        if columns and options.logs:
-            paths = [Path(scratch) / "base.parquet"]
-            names = _write_logs(metrics, columns, paths[0], options.memory_mb)
-        if columns:
-            kept, dropped = Curator(paths, names, options).select(features)
-        wide = [feature.expression(names) for feature in kept]
-        _write(paths, names, wide, folder / "part-00000.parquet", options.memory_mb)
+    if columns:
+        kept, dropped = Curator(metrics, base, features, options).select()
+    _write(metrics, base, kept, folder / "part-00000.parquet", options.memory_mb)
     report = FeatureReport(
         rows=profile.rows,
         base_columns=columns,
@@ -98,7 +95,7 @@ def sampled_correlations(
     every = pl.scan_parquet(list(paths)).select(columns).gather_every(step)
     base = every.cast(pl.Float64).fill_null(np.nan).collect().to_numpy().T
     with np.errstate(over="ignore", invalid="ignore"):
-        x = evaluate(base, *factors(features))
+        x = evaluate(base, features)
     mask = np.isfinite(x)
     n = np.maximum(mask.sum(axis=1, keepdims=True), 1)
     largest = np.where(mask, np.abs(x), 0).max(axis=1, keepdims=True, initial=0)
@@ -114,26 +111,24 @@ def sampled_correlations(
     return np.where(defined, np.clip(covariance / np.where(defined, scale, 1), -1, 1), 0.0)
 
 
-def _write_logs(metrics: Sequence[Path], columns: Sequence[str], path: Path, memory_mb: int) -> list[str]:
-    """Writes the base columns and their logs, so that a log is a column like any other; their names."""
-    taken = {f"log({name})" for name in columns} & set(columns)
-    if taken:
-        raise BadInput(f"{metrics[0]}: has a column {min(taken)} already; turn ALCHEMY_QUANT__LOGS off")
-    logs = log_columns(columns)
-    _write(metrics, columns, [*map(pl.col, columns), *logs], path, memory_mb)
-    return [*columns, *(one.meta.output_name() for one in logs)]
-
-
 def _write(
-    metrics: Sequence[Path], columns: Sequence[str], wide: Sequence[pl.Expr], path: Path, memory_mb: int
+    metrics: Sequence[Path], base: Sequence[pl.Expr], kept: Sequence[Feature], path: Path, memory_mb: int
 ) -> None:
     """Reads narrow batches and widens each alone: one wide lazy sink of a million rows takes gigabytes."""
-    rows = max(64, min(16_384, (memory_mb << 18) // (8 * (len(wide) + len(columns) + 8))))
-    narrow = pl.scan_parquet(list(metrics)).select(pl.col("document_id").cast(pl.String), *columns)
-    selected = [pl.col("document_id"), *wide]
-    schema = narrow.head(0).select(selected).collect().to_arrow().schema
-    # Products hardly repeat: dictionaries of them cost as much time as all else, and some room.
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
-        for frame in narrow.collect_batches(chunk_size=rows, maintain_order=True):
-            if frame.height:
-                writer.write_table(frame.select(selected).to_arrow())
+    rows = max(64, min(16_384, (memory_mb << 18) // (8 * (len(kept) + len(base) + 8))))
+    narrow = [pl.col("document_id").cast(pl.String), *base]
+    wide = [pl.col("document_id"), *(feature.expression() for feature in kept)]
+    empty = pl.scan_parquet(list(metrics)).head(0).select(narrow).select(wide)
+    # Products hardly repeat: dictionaries of them cost as much time as all else, and some room. With bytes
+    # of equal significance side by side, LZ4 comes near Zstandard's size without that (94 against 96 % of
+    # log-normal products, 15 against 11 % of products of counts) in a quarter to a half of the time.
+    writer = pq.ParquetWriter(
+        path,
+        empty.collect().to_arrow().schema,
+        compression="lz4",
+        use_dictionary=False,
+        use_byte_stream_split=[feature.name for feature in kept],
+    )
+    with writer:
+        for frame in frames(metrics, narrow, rows):
+            writer.write_table(frame.select(wide).to_arrow())

@@ -7,7 +7,7 @@ so memory holds a handful of numbers per document, whatever the number of featur
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ MIN_EXTREMENESS = 0.6  # share of its group that a document must exceed (or fall
 _PLURALS = {"feedback": "feedback records", "pull_request": "pull requests"}
 
 
-def score(percentiles: NDArray[np.floating[Any]]) -> Floats:
-    """Quant insight scores in [0, 1] of percentiles (documents, features); NaN where all are NaN.
+# From the names of F features and their percentiles (documents, F), NaN for null, to scores in [0, 1] of the
+# documents, NaN where nothing can be said. It is called for one batch of documents after another.
+Scorer = Callable[[Sequence[str], NDArray[np.float32]], Floats]
 
-    The mean: the form for a hub without enough feedback (contract X21). A learned form replaces this
-    function and nothing else.
-    """
+
+def mean_percentile(names: Sequence[str], percentiles: NDArray[np.float32]) -> Floats:
+    """All features count alike: the scorer of a hub without enough feedback to learn one (contract X21)."""
     present = np.isfinite(percentiles)
     count = present.sum(axis=1)
     total = np.where(present, percentiles, 0).sum(axis=1, dtype=np.float64)
@@ -41,7 +42,11 @@ def score(percentiles: NDArray[np.floating[Any]]) -> Floats:
 
 
 def write_insights(
-    features: Sequence[Path], metrics: Sequence[Path], folder: Path, options: QuantOptions
+    features: Sequence[Path],
+    metrics: Sequence[Path],
+    folder: Path,
+    options: QuantOptions,
+    scorer: Scorer = mean_percentile,
 ) -> dict[str, Any]:
     """Writes `part-00000.jsonl`: one `Insight` for each document that has a value of a kept feature.
 
@@ -61,7 +66,7 @@ def write_insights(
 
     def insights() -> Iterator[Insight]:
         nonlocal written, with_facts
-        for start, scores in _scores(features, names, groups, options):
+        for start, scores in _scores(features, names, groups, options, scorer):
             ids = documents["document_id"][start : start + len(scores)]
             for row, (document_id, value) in enumerate(zip(ids, scores.tolist(), strict=True), start):
                 if math.isfinite(value):
@@ -181,7 +186,7 @@ def _standings(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _scores(
-    paths: Sequence[Path], names: Sequence[str], groups: _Groups, options: QuantOptions
+    paths: Sequence[Path], names: Sequence[str], groups: _Groups, options: QuantOptions, scorer: Scorer
 ) -> Iterator[tuple[int, Floats]]:
     """Scores of consecutive documents as (first row, scores). A percentile counts ties by half."""
     rows = len(groups.of_row)
@@ -202,4 +207,4 @@ def _scores(
             for index in range(len(names)):
                 scratch.seek(4 * (index * rows + start))
                 batch[index] = np.frombuffer(scratch.read(4 * batch.shape[1]), np.float32)
-            yield start, score(batch.T)
+            yield start, scorer(names, batch.T)

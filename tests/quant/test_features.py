@@ -1,4 +1,6 @@
 import itertools
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
-from alchemy.quant import curate
-from alchemy.quant.curate import MIN_VALUES
+from alchemy.quant import base, correlate, curate
+from alchemy.quant.constants import common_shares
+from alchemy.quant.correlate import MIN_VALUES
+from alchemy.quant.expand import base_columns, expand
 from alchemy.quant.features import FeatureReport, build_features
 from alchemy.settings import QuantOptions
 
 
-def write(folder: Path, columns: dict[str, np.ndarray], parts: int = 1) -> list[Path]:
+def write(folder: Path, columns: dict[str, np.ndarray], parts: int = 1, group: int = 999) -> list[Path]:
     rows = len(next(iter(columns.values())))
     frame = pl.DataFrame({"document_id": [f"d:{row}" for row in range(rows)], "source": "s", "kind": "k"})
     frame = frame.with_columns(pl.Series(name, values, nan_to_null=True) for name, values in columns.items())
     paths = []
     for part in range(parts):
         path = folder / f"metrics-{part}.parquet"
-        frame[rows * part // parts : rows * (part + 1) // parts].write_parquet(path, row_group_size=999)
+        frame[rows * part // parts : rows * (part + 1) // parts].write_parquet(path, row_group_size=group)
         paths.append(path)
     return paths
 
@@ -35,12 +39,16 @@ def build(folder: Path, columns: dict[str, np.ndarray], parts: int = 1, **option
     return build_features(write(folder, columns, parts), out, QuantOptions(**options))
 
 
-def all_features(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def all_features(columns: dict[str, np.ndarray], ratios: bool = False) -> dict[str, np.ndarray]:
     """The whole space by brute force, in the curator's order."""
     names = sorted(columns)
     features = {name: columns[name] for name in names}
     features |= {f"{name}^2": columns[name] ** 2 for name in names}
     features |= {f"{a}*{b}": columns[a] * columns[b] for a, b in itertools.combinations(names, 2)}
+    if ratios:
+        for a, b in itertools.permutations(names, 2):
+            divisor = np.where(columns[b] == 0, np.nan, columns[b])
+            features[f"{a}/{b}"] = columns[a] / divisor
     return features
 
 
@@ -56,7 +64,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
 def brute_force(columns: dict[str, np.ndarray], options: QuantOptions) -> tuple[list[str], dict[str, tuple]]:
     kept: dict[str, np.ndarray] = {}
     dropped: dict[str, tuple] = {}
-    for name, values in all_features(columns).items():
+    for name, values in all_features(columns, options.ratios).items():
         present = values[np.isfinite(values)]
         if present.size < MIN_VALUES:
             dropped[name] = ("too_few_values", None, None)
@@ -66,7 +74,8 @@ def brute_force(columns: dict[str, np.ndarray], options: QuantOptions) -> tuple[
             dropped[name] = ("constant" if share == 1 else "near_constant", None, None)
             continue
         r = {other: correlation(column, values) for other, column in kept.items()}
-        witness = max(r, key=lambda other: abs(r[other]), default=None)
+        most = max(map(abs, r.values()), default=0)
+        witness = next((other for other in r if abs(r[other]) >= most - 1e-9), None)
         if witness and abs(r[witness]) >= options.max_correlation:
             dropped[name] = ("correlated", witness, r[witness])
         else:
@@ -111,6 +120,82 @@ def test_kept_dropped_and_witnesses_are_those_of_numpy_corrcoef(tmp_path: Path, 
     assert_as_brute_force(report, columns, options)
     assert {drop.reason for drop in report.dropped} == {"constant", "correlated"}
     assert report.counts["considered"] == len(all_features(columns))
+
+
+@pytest.mark.parametrize("dot_cost", [0, 1e9])  # undecided pairs by dot products, or by a matrix product
+@pytest.mark.parametrize("null_share", [0.0, 0.3])
+@pytest.mark.parametrize("limit", [0.8, 0.95])
+def test_a_sample_of_the_rows_decides_as_numpy_does_over_all(
+    tmp_path: Path, monkeypatch, dot_cost: float, null_share: float, limit: float
+) -> None:
+    columns = mixed_columns(19, 3000, null_share)
+    monkeypatch.setattr(base, "MAX_ROWS", 100)
+    monkeypatch.setattr(correlate, "_DOT_COST", dot_cost)
+    report = build(tmp_path, columns, parts=2, max_correlation=limit)
+    assert_as_brute_force(report, columns, QuantOptions(max_correlation=limit))
+
+
+def test_what_only_rows_outside_of_the_sample_show_is_found(tmp_path: Path, monkeypatch) -> None:
+    rng = np.random.default_rng(23)
+    sampled = []
+    whole = correlate.Correlations._is_sampled
+    monkeypatch.setattr(
+        correlate.Correlations,
+        "_is_sampled",
+        lambda self, number: (sampled.append((number, whole(self, number))), sampled[-1][1])[1],
+    )
+    monkeypatch.setattr(base, "MAX_ROWS", 100)
+    columns = {"a": rng.normal(size=3000), "b": rng.normal(size=3000)}
+    assert build(tmp_path, columns).kept[:2] == ("a", "b")
+    for number, is_sampled in dict(sampled).items():
+        rows = slice(100 * number, 100 * number + 100)
+        if not is_sampled:
+            columns["a"][rows] *= 10
+            columns["b"][rows] = columns["a"][rows]
+    assert 0 < sum(dict(sampled).values()) < 15
+    report = build(tmp_path, columns)
+    assert_as_brute_force(report, columns, QuantOptions())
+    assert {drop.feature: drop.witness for drop in report.dropped}["b"] == "a"
+
+
+def test_most_pairs_are_decided_by_the_sample_alone(tmp_path: Path, monkeypatch) -> None:
+    rng = np.random.default_rng(29)
+    columns = {f"c{index}": rng.normal(size=8000) for index in range(8)}
+    columns["c7"] = columns["c6"] + rng.normal(0, 0.01, 8000)
+    pairs = []
+    monkeypatch.setattr(base, "MAX_ROWS", 400)
+    monkeypatch.setattr(correlate.Correlations, "_sum_rest", lambda self, *given: pairs.append(given))
+    build(tmp_path, columns)
+    ((firsts, seconds),) = pairs
+    assert (6, 7) in set(zip(firsts.tolist(), seconds.tolist(), strict=True))
+    assert len(firsts) < 15  # of 946: c7 with c6, and their squares and products
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.2]), st.sampled_from([0.0, 1e8]), st.integers(1, 10))
+def test_each_correlation_is_numpys_or_proved_to_be_below_the_limit(
+    tmp_path_factory, seed: int, null_share: float, mean: float, tenths: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=700)
+    columns = {
+        name: mean + 10.0 ** rng.integers(-3, 4) * (common + rng.exponential(2 * rng.random(), 700))
+        for name in "abcd"
+    }
+    for values in columns.values():
+        values[rng.random(700) < null_share] = np.nan
+    paths = write(tmp_path_factory.mktemp("c"), columns)
+    features, limit = expand("abcd"), tenths / 10
+    values = list(all_features(columns).values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "MAX_ROWS", 64)
+        table = base.BaseTable(paths, base_columns("abcd"), features, 1 << 26)
+        block = correlate.Block.of(features, [0, 1], range(2, 14), table.patterns(features))
+        found = correlate.Correlations(table, block, limit)
+    for position in range(12):
+        for other, r in enumerate(found.of(position, np.arange(2 + position))):
+            expected = correlation(values[2 + position], values[other])
+            assert r == pytest.approx(expected, abs=1e-6) or (r == 0 and abs(expected) < limit)
 
 
 def test_a_mean_of_1e8_costs_no_accuracy(tmp_path: Path) -> None:
@@ -186,6 +271,73 @@ def test_a_value_in_almost_every_row_makes_a_column_near_constant(tmp_path: Path
     assert "mostly" in report.kept
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.0, 1.0, -2.5, None]), min_size=8, max_size=400),
+    st.sampled_from([0.0, 0.1, 0.4]),
+)
+def test_the_share_of_the_most_common_value_is_exact_where_it_matters(
+    tmp_path_factory, column: list[float | None], rare: float
+) -> None:
+    values = np.array([np.nan if value is None else value for value in column])
+    present = values[~np.isnan(values)]
+    if not present.size:
+        return
+    paths = write(tmp_path_factory.mktemp("s"), {"x": values})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "MAX_ROWS", 64)
+        table = base.BaseTable(paths, base_columns("x"), expand("x"), 1 << 26)
+        found = common_shares(table, expand("x"), rare)
+    for feature, share in zip([present, present**2], found, strict=True):
+        expected = np.unique(feature, return_counts=True)[1].max() / feature.size
+        assert share == expected if expected > 1 - rare or expected == 1 else share <= 1 - rare
+
+
+@pytest.mark.parametrize("null_share", [0.0, 0.3])
+def test_ratios_are_features_on_request_null_at_a_zero_and_judged_like_any_other(
+    tmp_path: Path, null_share: float
+) -> None:
+    columns = mixed_columns(31, 1500, null_share)
+    assert not [name for name in build(tmp_path, columns).kept if "/" in name]
+    report = build(tmp_path, columns, ratios=True)
+    assert report.counts["considered"] == len(all_features(columns, ratios=True)) == 35 + 42
+    assert_as_brute_force(report, columns, QuantOptions(ratios=True))
+    assert {"b/count", "count/b"} & set(report.kept)
+    drops = {drop.feature: drop.reason for drop in report.dropped}
+    assert (drops["a/zero"], drops["zero/a"]) == ("too_few_values", "constant")
+    frame = pl.read_parquet(tmp_path / "out" / "part-00000.parquet")
+    expected = all_features(columns, ratios=True)
+    for name in report.kept:
+        np.testing.assert_array_equal(frame[name].fill_null(np.nan).to_numpy(), expected[name])
+
+
+def test_the_ratio_of_equal_columns_is_one_to_the_last_bit(tmp_path: Path) -> None:
+    values = np.arange(1.0, 200.0)  # 49 * (1 / 49) is not 1
+    report = build(tmp_path, {"x": values, "y": values, "z": values % 7}, ratios=True)
+    drops = {drop.feature: drop.reason for drop in report.dropped}
+    assert (drops["x/y"], drops["y/x"]) == ("constant", "constant")
+
+
+def test_a_ratio_too_large_for_a_double_is_dropped_and_tiny_divisors_are_exact(tmp_path: Path) -> None:
+    rng = np.random.default_rng(37)
+    tiny, wide = (1 + rng.random((2, 60))) * 1e-200
+    columns = {"huge": rng.random(60) * 1e200, "one": rng.random(60), "tiny": tiny, "wide": wide}
+    columns["wide"][::2] = rng.random(30) * 1e150  # scaled by its smallest, it is infinite
+    report = build(tmp_path, columns, ratios=True)
+    drops = {drop.feature: drop.reason for drop in report.dropped}
+    assert drops["huge/tiny"] == drops["huge/wide"] == "overflow"
+    assert {"one/tiny", "one/wide"} <= set(report.kept)
+    frame = pl.read_parquet(tmp_path / "out" / "part-00000.parquet")
+    np.testing.assert_array_equal(frame["one/wide"], columns["one"] / columns["wide"])
+
+
+@pytest.mark.parametrize(("name", "option"), [("x*y", {}), ("x^2", {}), ("x/y", {"ratios": True})])
+def test_a_column_that_is_called_like_a_feature_is_refused(tmp_path: Path, name: str, option: dict) -> None:
+    columns = {one: np.arange(20.0) for one in ("x", "y", name)}
+    with pytest.raises(BadInput, match=f"{re.escape(name)} already"):
+        build(tmp_path, columns, **option)
+
+
 def test_values_too_large_to_multiply_are_dropped_as_overflow(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     report = build(tmp_path, {"huge": rng.random(50) * 1e200, "small": rng.random(50)})
@@ -213,6 +365,13 @@ def test_only_surviving_features_are_written_and_the_report_repeats(tmp_path: Pa
     build(tmp_path, columns, parts=2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
     assert orjson.loads(first["report.json"])["counts"] == report.counts
+
+
+def test_columns_whose_names_hold_dots_are_columns_like_any_other(tmp_path: Path) -> None:
+    columns = {"a": mixed_columns(3, 500)["a"], "a.b": mixed_columns(4, 500)["b"]}
+    report = build(tmp_path, columns, parts=2)
+    assert_as_brute_force(report, columns, QuantOptions())
+    assert report.kept[:2] == ("a", "a.b")
 
 
 def test_too_many_columns_are_refused_with_the_count_and_the_setting(tmp_path: Path) -> None:
@@ -264,7 +423,7 @@ def test_200_000_rows_of_30_columns_stay_inside_the_memory_and_equal_brute_force
         columns[f"c{index:02d}"] = columns[f"c{index + 1:02d}"] * 2 + rng.normal(0, 0.01, rows)
     for index in range(width // 2):
         columns[f"c{index:02d}"][: rows // 2] = np.nan  # of another source
-    paths = write(tmp_path, columns)
+    paths = write(tmp_path, columns, group=rows)
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from alchemy.quant.features import build_features; from alchemy.settings import QuantOptions\n"
@@ -279,9 +438,10 @@ def test_200_000_rows_of_30_columns_stay_inside_the_memory_and_equal_brute_force
         check=True,
         capture_output=True,
         text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # each thread of BLAS has buffers of its own
     )
-    # All 495 features at once are 792 MB. Beside the working memory there are Polars' and BLAS' buffers.
-    assert int(output.stdout) < 400_000
+    # All 495 features at once are 792 MB, and the table is 48 MB in a single row group.
+    assert int(output.stdout) < 140_000
     report = orjson.loads((tmp_path / "out" / "report.json").read_bytes())
     features = all_features(columns)
     drops = {drop["feature"]: drop for drop in report["dropped"] if drop["r"] is not None}
