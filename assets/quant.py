@@ -63,7 +63,7 @@ def metrics(context: AssetExecutionContext, store: StoreResource) -> Materialize
     group_name="quant",
     kinds={"parquet", "polars"},
     owners=["team:data-platform"],
-    code_version="2",
+    code_version="3",
     deps=[metrics],
 )
 def quant_features(

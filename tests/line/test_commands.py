@@ -8,8 +8,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from alchemy.artifacts import HOMES
 from alchemy.cli import app
+from alchemy.manifest import HOMES
 from alchemy.settings import load_settings
 from tests.line.running import EXAMPLES, Line, Run
 

@@ -63,11 +63,11 @@ def test_every_asset_has_a_check_or_a_reason_to_have_none(graph: Line, specs: di
     assert derived - checked == WITHOUT_OWN_CHECK.keys()
 
 
-def test_every_check_but_drift_stops_what_is_downstream_of_it(graph: Line) -> None:
-    """Drift is news about the data, not a fault of it: it warns with numbers."""
+def test_every_check_but_drift_and_quarantine_stops_what_is_downstream_of_it(graph: Line) -> None:
+    """These two are news about the data, not faults of it: they warn with numbers."""
     resolved = graph.definitions.resolve_asset_graph()
     warning = {key.name for key in resolved.asset_check_keys if not resolved.get_check_spec(key).blocking}
-    assert warning == {"feature_drift"}
+    assert warning == {"feature_drift", "quarantined"}
 
 
 def test_every_asset_descends_from_the_raw_sources_and_leads_to_the_release(graph: Line) -> None:
