@@ -16,6 +16,7 @@ HOMES = {
     "quant_features": "quant/final_features.parquet",
     "quant_insights": "quant/insights.jsonl",
     "sft_pairs": "sft",
+    "vectors": "processed/vectors.npy",
     "faiss_index": "index",
     "evaluation": "evaluations",
     "release": "releases",

@@ -1,13 +1,15 @@
 """The hybrid index that answers are found in."""
 
+from pathlib import Path
 from typing import Any
 
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
-from alchemy.artifacts import Draft
+from alchemy.artifacts import Artifact, Draft, Request
 from alchemy.parts import read_parts
 from alchemy.records import Chunk, Insight
 from alchemy.retrieval.index import build_index
+from alchemy.retrieval.vectors import write_vectors
 from assets.corpus import rag_chunks
 from assets.publishing import Inputs, log_progress, publish
 from assets.quant import quant_insights
@@ -19,7 +21,7 @@ from resources.store import StoreResource
     group_name="knowledge",
     kinds={"faiss", "sqlite"},
     owners=["team:ml-platform"],
-    code_version="1",
+    code_version="2",
     deps=[rag_chunks, quant_insights],
 )
 def faiss_index(
@@ -35,10 +37,28 @@ def faiss_index(
         chunks = read_parts(Chunk, artifacts.parts(inputs["rag_chunks"], "part-"))
         insights = read_parts(Insight, artifacts.parts(inputs["quant_insights"], "part-"))
         scores = {insight.document_id: insight.score for insight in insights}
-        made = build_index(
-            draft.folder, chunks, scores, catalog.embedder, log_progress(context, "embedded chunks")
-        )
-        return {"rows": made["chunks"], **made}
+        vectors, embedded = embed(inputs["rag_chunks"])
+        parts = artifacts.parts(vectors, "part-")
+        made = build_index(draft.folder, chunks, scores, catalog.embedder, parts=parts)
+        return {"rows": made["chunks"], "embedded": embedded, **made}
+
+    def embed(chunks: Artifact) -> tuple[Artifact, int]:
+        """The vectors are an artifact of their own: of a new version only parts that changed are embedded."""
+        request = Request("vectors", {"rag_chunks": chunks.version}, "1", parameters, context.run.run_id)
+        progress = log_progress(context, "embedded bytes")
+        embedded = 0
+
+        def make(part: Path, target: Path) -> dict[str, Any]:
+            nonlocal embedded
+            made = write_vectors(part, target, catalog.embedder)
+            embedded += made["rows"]
+            return made
+
+        def build(draft: Draft) -> dict[str, Any]:
+            counts = draft.derive(chunks, make, suffix=".npy", progress=progress)
+            return {"rows": sum(count["rows"] for count in counts)}
+
+        return artifacts.materialize_draft(request, build).artifact, embedded
 
     parameters = {"embedder": catalog.catalog.model_b.model_dump(exclude={"device"})}
     return publish(context, artifacts, build, inputs=["rag_chunks", "quant_insights"], parameters=parameters)

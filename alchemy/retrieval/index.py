@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from alchemy.records import Chunk, from_line, to_line
 from alchemy.retrieval.dense import Dense
 from alchemy.retrieval.embed import Embedding, Progress
 from alchemy.retrieval.lexical import Lexical
+from alchemy.retrieval.vectors import embed_chunks, fill
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -41,7 +41,6 @@ VECTORS, LEXICAL, QUANT, CHUNKS, SUMMARY = (
     "index.json",
 )
 FORMAT = 1
-_BLOCK = 4096  # passages embedded between two reports of progress
 
 _TABLE = """
 CREATE TABLE chunks (
@@ -72,12 +71,14 @@ def build_index(
     quant_scores: Mapping[str, float],
     embedder: Embedding,
     progress: Progress | None = None,
+    parts: Iterable[Path] | None = None,
 ) -> dict[str, Any]:
     """Writes an index of the chunks, in their order, to an empty folder; returns its metrics.
 
     Args:
         quant_scores: insight score in [0, 1] by document id; a document that is missing is neutral.
         progress: called with (passages embedded, passages in all).
+        parts: files of `write_vectors` with the vectors of all chunks, in order; None: they are made here.
 
     Raises:
         BadInput: there is no chunk, or two have one id.
@@ -93,7 +94,10 @@ def build_index(
         with tempfile.TemporaryFile(dir=folder) as spool:  # a million vectors need not fit in memory
             shape = (count, embedder.dimension)
             vectors: Floats = np.memmap(spool, np.float32, "w+", shape=shape)
-            _embed(_all_chunks(database), vectors, embedder, progress)
+            if parts is None:
+                embed_chunks(_all_chunks(database), vectors, embedder, progress)
+            else:
+                fill(vectors, parts)
             dense = Dense.build(folder / VECTORS, vectors)
             del vectors
     summary = {
@@ -225,18 +229,6 @@ def _all_chunks(database: sqlite3.Connection) -> Iterator[Chunk]:
 def _quant_column(database: sqlite3.Connection, count: int, scores: Mapping[str, float]) -> Floats:
     rows = database.execute("SELECT document_id FROM chunks ORDER BY number")
     return np.fromiter((scores.get(document, np.nan) for (document,) in rows), np.float32, count)
-
-
-def _embed(chunks: Iterator[Chunk], vectors: Floats, embedder: Embedding, progress: Progress | None) -> None:
-    done = 0
-    while texts := [chunk.embed_text for chunk in islice(chunks, _BLOCK)]:
-
-        def report(part: int, _of: int, before: int = done) -> None:
-            if progress:
-                progress(before + part, len(vectors))
-
-        vectors[done : done + len(texts)] = embedder.embed_passages(texts, report)
-        done += len(texts)
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

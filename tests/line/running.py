@@ -14,7 +14,7 @@ from dagster import AssetKey, AssetSelection, BetaWarning, DagsterInstance, Supe
 from dagster import Definitions as DagsterDefinitions
 
 from alchemy.artifacts import Artifacts
-from alchemy.settings import SearchOptions, Settings, SynthesisOptions, TrainOptions
+from alchemy.settings import CleanOptions, SearchOptions, Settings, SynthesisOptions, TrainOptions
 from alchemy.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +82,7 @@ def line_settings(folder: Path, catalog: Path, models: Path, **changes: Any) -> 
         "s3_endpoint": None,
         "s3_bucket": None,
         "redis_url": None,
+        "clean": CleanOptions(part_bytes=4096),  # a small corpus in many parts
         "synthesis": SynthesisOptions(max_samples=240, pairs_per_chunk=1, eval_share=0.1, holdout_share=0.1),
         "search": SearchOptions(rerank=8),
         "train": TrainOptions(max_tokens=12_000, max_length=256, learning_rate=1e-2, batch_tokens=1024),

@@ -117,6 +117,8 @@ def test_one_changed_object_alone_is_cleaned_again(changed: tuple[Line, Run], fi
     assert run.success, run.error
     assert run.metadata["cleaned_corpus"]["pieces_cleaned"] == 1
     assert run.metadata["cleaned_corpus"]["objects"] == len(SMALL)
+    assert run.metadata["cleaned_corpus"]["parts_written"] == 1 < run.metadata["cleaned_corpus"]["parts"]
+    assert 0 < run.metadata["faiss_index"]["embedded"] < run.metadata["faiss_index"]["dagster/row_count"] / 3
     unchanged = {f"raw/{source}" for source in SOURCES} - {"raw/confluence"}
     assert run.reused() == unchanged
     assert all(run.versions[asset] == first_run.versions[asset] for asset in unchanged)
