@@ -29,6 +29,12 @@ from tests.test_corpus import Washed, commit, listed, washed
 
 pytestmark = pytest.mark.integration
 
+# No task begins before both executors are there, so the one that is killed has work.
+_BOTH_WORK = (
+    "spark.cores.max=2",
+    "spark.scheduler.minRegisteredResourcesRatio=1.0",
+    "spark.scheduler.maxRegisteredResourcesWaitingTime=120s",
+)
 _SALT = Settings(_env_file=None).pseudonym_salt  # type: ignore[call-arg]
 
 
@@ -42,6 +48,8 @@ class Cluster:
 
     def submit(self, store: Store, log: Path) -> "subprocess.Popen[bytes]":
         command = [str(Path(sys.executable).with_name("spark-submit")), "--master", self.master]
+        for option in _BOTH_WORK:
+            command += ["--conf", option]
         command += ["spark_jobs/clean.py", "--store", store.url]
         command += ["--endpoint", store.endpoint] if store.endpoint else []
         with log.open("wb") as out:
