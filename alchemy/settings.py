@@ -7,7 +7,7 @@ not here but in `models.yaml` (see `catalog`).
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dotenv import load_dotenv
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -93,6 +93,17 @@ class TrainOptions(Options):
     learning_rate: float = Field(1e-3, gt=0)
     batch_tokens: int = Field(512, ge=32, description="Tokens of one optimizer step (gradient accumulation).")
     seed: int = 17
+    checkpoint_seconds: float = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="Time between checkpoints, which a killed run goes on from; 0: every step.",
+    )
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The options that change a result: where a run could be resumed from does not."""
+        return self.model_dump(exclude={"checkpoint_seconds"})
 
 
 class Settings(BaseSettings):

@@ -10,8 +10,9 @@ from alchemy.catalog import AdapterFilter
 from alchemy.parts import read_parts
 from alchemy.records import SftPair
 from alchemy.settings import Settings
+from alchemy.training.checkpoints import Checkpoints
 from alchemy.training.curve import loss_curve
-from alchemy.training.lora import train_lora
+from alchemy.training.lora import RECIPE, train_lora
 from assets.publishing import Inputs, log_progress, picture, publish
 from assets.synthesis import sft_pairs
 from resources.catalog import CatalogResource
@@ -29,7 +30,7 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
         group_name="training",
         kinds={"pytorch", "huggingface"},
         owners=["team:ml-platform"],
-        code_version="1",
+        code_version=RECIPE,
         deps=[sft_pairs],
         pool="training",
         description=(
@@ -44,6 +45,7 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
         settings: ResourceParam[Settings],
     ) -> MaterializeResult:
         artifacts, base = store.artifacts, catalog.catalog.model_c
+        checkpoints = Checkpoints(artifacts.store, f"state/training/{name}")
 
         def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
             pairs = inputs["sft_pairs"]
@@ -63,6 +65,7 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
                 device=base.device,
                 folder=draft.folder,
                 progress=lambda done, total, _: progress(done, total),
+                checkpoints=checkpoints,
                 models=Path(catalog.models),
             )
             (draft.folder / "loss.png").write_bytes(loss_curve(report))
@@ -84,12 +87,14 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
         parameters = {
             "base": base.model_id,
             "lora": base.lora.model_dump(),
-            "options": settings.train.model_dump(),
+            "options": settings.train.deciding,
             "filter": chosen.model_dump(),
         }
-        return publish(
+        result = publish(
             context, artifacts, build, inputs=["sft_pairs"], parameters=parameters, describe=describe
         )
+        checkpoints.clear()  # not before: a run that is killed while it publishes goes on, too
+        return result
 
     return adapter
 

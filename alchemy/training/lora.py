@@ -1,26 +1,35 @@
 """LoRA fine-tuning of a base model on grounded pairs, and the two files that an adapter is.
 
 A plain loop over AdamW instead of a trainer class: what decides the bytes of an adapter can be read here.
+A run that was killed goes on from its newest checkpoint and ends in the bytes it would have ended in.
 The artifact holds weights and configuration alone; times and losses go into the report, because they
 differ from machine to machine and an artifact's version is the hash of its files.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from alchemy.catalog import LoraOptions
-from alchemy.records import SftPair
+from alchemy.records import SftPair, fingerprint
 from alchemy.settings import TrainOptions
 from alchemy.training.base import MODELS, Base, load_base, portable_name, quiet_peft
+from alchemy.training.checkpoints import Checkpoints, State
 from alchemy.training.dataset import Example, Step, encode, plan_steps, to_tensors
 from alchemy.training.evaluate import CONFIG, WEIGHTS, mean_loss, micro_tokens, summed_loss
 
+log = logging.getLogger(__name__)
+
+# Part of an adapter's request and of a checkpoint's name. Raise it when equal arguments give other bytes, or
+# when a checkpoint holds something else.
+RECIPE = "1"
 EVALUATIONS = 6  # held-out evaluations spread over a run
 PATIENCE = 2  # evaluations without a better loss after which a run ends early
 WARM_UP = 0.1  # share of the steps
@@ -60,11 +69,13 @@ def train_lora(
     device: str,
     folder: Path,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
     models: Path = MODELS,
 ) -> TrainReport:
     """Trains an adapter and writes `adapter_model.safetensors` and `adapter_config.json` into `folder`.
 
-    On one machine, equal arguments give equal bytes on the CPU.
+    On one machine, equal arguments give equal bytes on the CPU, also where a run was killed and another one
+    went on from its checkpoints.
 
     Args:
         base: A model of models.yaml: packaged, a folder, or a hub name.
@@ -75,6 +86,8 @@ def train_lora(
         device: auto, cpu, cuda, cuda:N or mps.
         folder: An existing folder.
         progress: Called after every step.
+        checkpoints: Where a run that was killed left its state; the caller clears them when the adapter is
+            safe. Without any, every run begins anew.
         models: The folder of packaged weights.
 
     Raises:
@@ -94,6 +107,13 @@ def train_lora(
         torch.manual_seed(options.seed)
         model = _wrap(loaded, lora)
         run = _Run(loaded, model, held_out, options, progress)
+        if checkpoints:
+            name = _name_run(loaded, lora, options, encoded.examples, held_out)
+            run.save = partial(checkpoints.save, name)
+            found = checkpoints.load(name)
+            if found:
+                log.info("training goes on after step %d of %d", found.step, len(steps))
+                run.restore(found)
         training = time.monotonic()
         run.train(steps)
         training = time.monotonic() - training
@@ -135,6 +155,9 @@ class _Run:
         self.model = model
         self.held_out = held_out
         self.progress = progress
+        self.save: Callable[[State], None] | None = None
+        self.saved = time.monotonic()
+        self.checkpoint_seconds = options.checkpoint_seconds
         self.learning_rate = options.learning_rate
         self.weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.weights, lr=options.learning_rate, weight_decay=0.0)
@@ -147,9 +170,14 @@ class _Run:
         self.best: dict[str, Any] = {}
 
     def train(self, steps: Sequence[Step]) -> None:
+        """Takes the steps that are left."""
         every = max(1, math.ceil(len(steps) / EVALUATIONS))
-        self._evaluate()
-        for number, step in enumerate(steps, start=1):
+        done = len(self.curve)
+        if not done:
+            self._evaluate()
+        for number, step in enumerate(steps[done:], start=done + 1):
+            if self._is_over():
+                return
             started = time.monotonic()
             loss = self._step(step, self.learning_rate * schedule(number - 1, len(steps)))
             self.step_seconds += time.monotonic() - started
@@ -160,10 +188,64 @@ class _Run:
                 self._evaluate()
                 if self.eval_curve:
                     numbers["eval_loss"] = self.eval_curve[-1][1]
+            self._save_when_due()
             if self.progress:
                 self.progress(number, len(steps), numbers)
-            if self._is_over():
-                return
+
+    def state(self) -> State:
+        """All that the next step depends on, besides the arguments of the run."""
+        import torch
+
+        moments = self.optimizer.state_dict()["state"]
+        tensors = {
+            "random": torch.get_rng_state(),
+            **{f"weights/{number}": weight.detach() for number, weight in enumerate(self.weights)},
+            **{
+                f"optimizer/{number}/{key}": value
+                for number, entry in moments.items()
+                for key, value in entry.items()
+            },
+            **{f"best/{name}": tensor for name, tensor in self.best.items()},
+        }
+        if self.base.device.startswith("cuda"):
+            tensors["random_gpu"] = torch.cuda.get_rng_state(self.base.device)
+        values = {
+            "tokens": self.tokens,
+            "step_seconds": self.step_seconds,
+            "curve": self.curve,
+            "eval_curve": self.eval_curve,
+            "scaler": self.scaler.state_dict(),
+        }
+        return State(len(self.curve), tensors, values)
+
+    def restore(self, state: State) -> None:
+        """The inverse of `state`, on a run that has not begun."""
+        import torch
+
+        moments: dict[int, dict[str, Any]] = {}
+        for name, tensor in state.tensors.items():
+            part, _, rest = name.partition("/")
+            if part == "best":
+                self.best[rest] = tensor
+            elif part == "weights":
+                self.weights[int(rest)].data.copy_(tensor)
+            elif part == "optimizer":
+                number, key = rest.split("/")
+                moments.setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.scaler.load_state_dict(state.values["scaler"])
+        self.tokens = state.values["tokens"]
+        self.step_seconds = state.values["step_seconds"]
+        self.curve = [(tokens, loss) for tokens, loss in state.values["curve"]]
+        self.eval_curve = [(tokens, loss) for tokens, loss in state.values["eval_curve"]]
+        torch.set_rng_state(state.tensors["random"])
+        if "random_gpu" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["random_gpu"], self.base.device)
+
+    def _save_when_due(self) -> None:
+        if self.save and time.monotonic() - self.saved >= self.checkpoint_seconds:
+            self.save(self.state())
+            self.saved = time.monotonic()
 
     def _step(self, step: Step, learning_rate: float) -> float:
         """Forward and backward through the micro-batches, one update; the loss before the update."""
@@ -208,6 +290,28 @@ def schedule(step: int, steps: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def _name_run(
+    base: Base,
+    lora: LoraOptions,
+    options: TrainOptions,
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+) -> str:
+    """A fingerprint of everything that decides the adapter's bytes.
+
+    The machine belongs to it: another number of threads adds in another order, and rounds otherwise.
+    """
+    import peft
+    import torch
+    import transformers
+
+    kind = base.device.split(":")[0]
+    machine = [kind, str(base.dtype), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+    libraries = [torch.__version__, transformers.__version__, peft.__version__]
+    arguments = [base.model_id, lora.model_dump(), options.deciding, train, held_out]
+    return fingerprint(RECIPE, arguments, machine, libraries)
 
 
 def _wrap(base: Base, lora: LoraOptions) -> Any:
