@@ -7,6 +7,7 @@ is never half of one; its name ends in the digest of its bytes, so a damaged one
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -59,6 +60,10 @@ class Checkpoints:
         """Deletes every checkpoint below the folder, those of runs that were given up as well."""
         for meta in self.store.objects(self.folder):
             self.store.delete(meta.key)
+        # Whoever is killed while it writes into a folder store leaves a part of a file that no listing shows.
+        folder = self.store.local_path(self.folder)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pack(state: State) -> bytes:

@@ -40,7 +40,10 @@ Progress = Callable[[int, int, dict[str, float]], None]  # steps done, steps in 
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a run did. Losses are nats per response token; the adapter kept is the best by `eval_loss`."""
+    """What a run did, with all that it had done before it was killed and went on.
+
+    Losses are nats per response token; the adapter kept is the best by `eval_loss`.
+    """
 
     steps: int
     tokens: int  # trained on, prompts included, padding not
@@ -52,7 +55,7 @@ class TrainReport:
     loss_curve: tuple[tuple[int, float], ...]  # (tokens trained on, loss of the step)
     eval_curve: tuple[tuple[int, float], ...]
     trainable_parameters: int
-    seconds: float
+    seconds: float  # since it last went on
     peak_memory_mb: float  # of the GPU, or of this process so far
     dtype: str
     left_out: int  # training pairs longer than max_length

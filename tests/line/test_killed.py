@@ -13,7 +13,9 @@ from alchemy.asking import open_search
 from alchemy.catalog import load_catalog
 from alchemy.release import Release, read_release, read_release_alias
 from alchemy.training.base import attach, load_base
+from alchemy.training.dataset import Step
 from alchemy.training.evaluate import check_adapter
+from alchemy.training.lora import _Run
 from tests.line.running import ROOT, SMALL, Line, Run, change_one_object, copy_line
 
 pytestmark = pytest.mark.integration
@@ -117,6 +119,32 @@ def test_a_kill_while_an_asset_is_made_leaves_what_was_there_and_the_next_run_ma
     assert run.success, run.error
     assert run.versions[asset] == changed[1].versions[asset]
     changed_line.artifacts.verify(changed_line.artifacts.latest(asset))
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_adapter(
+    changed_line: Line, changed: tuple[Line, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = changed_line.materialize(*UP_TO_INSIGHTS, "sft_pairs")
+    assert ready.success, ready.error
+    every_step = changed_line.settings.train.model_copy(update={"checkpoint_seconds": 0})
+    line = Line.of(changed_line.settings.model_copy(update={"train": every_step}))
+
+    kill(line, tmp_path, "training", 4, "lora_adapter")
+
+    assert len(line.store.objects("state/training/lora_adapter")) == 2
+    taken: list[Step] = []
+    take_step = _Run._step
+
+    def counted(run: _Run, step: Step, learning_rate: float) -> float:
+        taken.append(step)
+        return take_step(run, step, learning_rate)
+
+    monkeypatch.setattr(_Run, "_step", counted)
+    run = line.materialize("lora_adapter")
+    assert run.success, run.error
+    assert len(taken) == run.metadata["lora_adapter"]["steps"] - 3
+    assert run.versions["lora_adapter"] == changed[1].versions["lora_adapter"]
+    assert line.store.objects("state/training") == []
 
 
 def test_a_run_that_was_killed_while_cleaning_goes_on_where_it_was(

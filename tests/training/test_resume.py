@@ -2,6 +2,9 @@
 
 import dataclasses
 import logging
+import multiprocessing
+import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from alchemy.training.checkpoints import Checkpoints, State
 from alchemy.training.lora import TrainReport, train_lora
 
 STEPS = 12
+CALLS_OF_A_STEP = 5000  # of Python functions, at least; an evaluation makes twice as many
 EVERY_STEP = TrainOptions(
     max_tokens=3000, max_length=128, epochs=10, learning_rate=1e-2, batch_tokens=256, checkpoint_seconds=0
 )
@@ -218,7 +222,7 @@ def test_the_newest_two_checkpoints_are_kept_until_they_are_cleared(checkpoints)
         state = State(step, {"one": torch.arange(step), "two": torch.tensor(0.1)}, {"loss": float("inf")})
         checkpoints.save("run", state)
     checkpoints.save("given-up", state)
-    assert [key.split("/")[-2:][0] for key in keys(checkpoints)] == ["given-up", "run", "run"]
+    assert [key.split("/")[-2] for key in keys(checkpoints)] == ["given-up", "run", "run"]
     found = checkpoints.load("run")
     assert found is not None
     assert (found.step, found.values) == (4, {"loss": float("inf")})
@@ -227,3 +231,36 @@ def test_the_newest_two_checkpoints_are_kept_until_they_are_cleared(checkpoints)
     checkpoints.clear()
     assert keys(checkpoints) == []
     assert checkpoints.load("run") is None
+
+
+def test_clearing_takes_what_a_killed_writer_left_of_a_file(checkpoints):
+    checkpoints.save("run", State(1, {}, {}))
+    folder = checkpoints.store.local_path(checkpoints.folder)
+    (folder / "run" / "00000002-0.safetensors#1").write_bytes(b"half")
+    checkpoints.clear()
+    assert not folder.exists()
+
+
+@pytest.mark.integration
+def test_ten_kills_at_random_points_change_no_byte(
+    tiny_base, train_pairs, eval_pairs, train, checkpoints, tmp_path
+):
+    """SIGKILL at a random call of a Python function, ten times in the same run."""
+    from tests.training.killed import Arguments, train_until_killed
+
+    options = EVERY_STEP.model_copy(update={"max_tokens": 8000})
+    _, steps = train(tmp_path / "whole", options=options)
+    arguments = Arguments(tiny_base, train_pairs, eval_pairs, LORA, options, checkpoints.store.url)
+    # A server that has imported torch forks the processes: each of them would take seconds for it.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.killed"])
+    chance = random.Random(3)  # noqa: S311 - no secret
+    for _ in range(10):
+        calls = chance.randrange(1, 3 * CALLS_OF_A_STEP)
+        process = context.Process(target=train_until_killed, args=(arguments, checkpoints.folder, calls))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    _, left = train(tmp_path / "adapter", checkpoints, options=options)
+    assert 0 < len(left) < len(steps)
+    assert files(tmp_path / "adapter") == files(tmp_path / "whole")
