@@ -21,7 +21,7 @@ from tests.line.running import Line
 PLACES = {
     "cleaning": ("alchemy.engine", "clean_piece"),
     "embedding": ("alchemy.retrieval.embed", "_TorchBackend.encode"),
-    "training": ("alchemy.training.lora", "_Run._step"),
+    "training": ("alchemy.training.run", "TrainingRun._step"),
     "publishing": ("alchemy.store", "Store.put"),
 }
 

@@ -15,7 +15,7 @@ from alchemy.release import Release, read_release, read_release_alias
 from alchemy.training.base import attach, load_base
 from alchemy.training.dataset import Step
 from alchemy.training.evaluate import check_adapter
-from alchemy.training.lora import _Run
+from alchemy.training.run import TrainingRun
 from tests.line.running import ROOT, SMALL, Line, Run, change_one_object, copy_line
 
 pytestmark = pytest.mark.integration
@@ -133,13 +133,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_adapter(
 
     assert len(line.store.objects("state/training/lora_adapter")) == 2
     taken: list[Step] = []
-    take_step = _Run._step
+    take_step = TrainingRun._step
 
-    def counted(run: _Run, step: Step, learning_rate: float) -> float:
+    def counted(run: TrainingRun, step: Step, learning_rate: float) -> float:
         taken.append(step)
         return take_step(run, step, learning_rate)
 
-    monkeypatch.setattr(_Run, "_step", counted)
+    monkeypatch.setattr(TrainingRun, "_step", counted)
     run = line.materialize("lora_adapter")
     assert run.success, run.error
     assert len(taken) == run.metadata["lora_adapter"]["steps"] - 3

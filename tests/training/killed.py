@@ -17,8 +17,9 @@ from alchemy.catalog import LoraOptions
 from alchemy.records import SftPair
 from alchemy.settings import TrainOptions
 from alchemy.store import Store
-from alchemy.training import lora as training
 from alchemy.training.checkpoints import Checkpoints
+from alchemy.training.lora import train_lora
+from alchemy.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ def train_until_killed(arguments: Arguments, folder: str, calls: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    take_step = training._Run._step
+    take_step = TrainingRun._step
 
     def counted(run: Any, step: Any, learning_rate: float) -> float:
         sys.setprofile(count)
         return take_step(run, step, learning_rate)
 
-    training._Run._step = counted  # type: ignore[method-assign]
+    TrainingRun._step = counted  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as adapter:
-        training.train_lora(
+        train_lora(
             arguments.base,
             arguments.train,
             arguments.evaluation,

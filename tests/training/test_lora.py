@@ -11,7 +11,8 @@ from alchemy.training.base import attach, load_base
 from alchemy.training.curve import loss_curve
 from alchemy.training.evaluate import check_adapter, held_out_loss
 from alchemy.training.generate import AdapterModel
-from alchemy.training.lora import schedule, train_lora
+from alchemy.training.lora import train_lora
+from alchemy.training.run import schedule
 from tests.tiny_models import make_base
 
 
