@@ -1,0 +1,57 @@
+"""`alchemy releases`: what was released and what serves, shown and moved."""
+
+from typing import Annotated
+
+import typer
+
+from alchemy.console import Json, command, open_artifacts, show
+from alchemy.settings import load_settings
+
+releases = typer.Typer(no_args_is_help=True, help="What was released, and what serves.")
+
+
+@command(releases, "ls")
+def releases_ls(as_json: Json = False) -> None:
+    """List every release, oldest first."""
+    from alchemy.release import describe, list_releases
+
+    artifacts = open_artifacts(load_settings())
+    rows = [describe(artifacts, one.version) for one in list_releases(artifacts)]
+    if not as_json:
+        columns = ("id", "created_at", "aliases", "index", "evaluation")
+        rows = [
+            {name: row[name] for name in columns} | {"passed": bool(row["gate"] and row["gate"]["passed"])}
+            for row in rows
+        ]
+    show(rows, as_json)
+
+
+@command(releases, "show")
+def releases_show(
+    release: Annotated[str, typer.Argument(help="A release id, or an alias.")] = "champion",
+    as_json: Json = False,
+) -> None:
+    """Show one release with its parts and the gate's reasons."""
+    from alchemy.release import describe, resolve_release
+
+    artifacts = open_artifacts(load_settings())
+    show(describe(artifacts, resolve_release(artifacts, release)), as_json)
+
+
+@command(releases, "promote")
+def releases_promote(release: str, as_json: Json = False) -> None:
+    """Make a release the champion by hand; the alias records that it was forced."""
+    from alchemy.release import promote, read_release_alias, resolve_release
+
+    artifacts = open_artifacts(load_settings())
+    chosen = resolve_release(artifacts, release)
+    promote(artifacts, chosen, expected=read_release_alias(artifacts, "champion"), note="forced by hand")
+    show({"champion": chosen}, as_json)
+
+
+@command(releases, "rollback")
+def releases_rollback(as_json: Json = False) -> None:
+    """Make the previous release the champion again."""
+    from alchemy.release import rollback
+
+    show({"champion": rollback(open_artifacts(load_settings()))}, as_json)

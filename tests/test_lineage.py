@@ -1,0 +1,284 @@
+"""What came from what, in a line that is small enough to write down."""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from alchemy.artifacts import Artifact, Artifacts, Request
+from alchemy.cli import app
+from alchemy.errors import NotFound
+from alchemy.lineage import find_impact
+from alchemy.records import Chunk, Document, Rejected, SftPair, fingerprint, to_line
+from alchemy.release import RECORD, Release, promote, read_release_alias, release_line
+from alchemy.retrieval.fuse import SearchWeights
+from alchemy.settings import load_settings
+from alchemy.store import Store
+
+LOG, PAGE = "raw/git/log.jsonl", "raw/confluence/page.html"
+Alchemy = Callable[..., Result]
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(Store(str(tmp_path / "store")), tmp_path / "cache")
+
+
+@pytest.fixture
+def alchemy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alchemy]:
+    """Runs one `alchemy` command on the store of the test."""
+    for name in ("S3_ENDPOINT", "S3_BUCKET", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALCHEMY_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("ALCHEMY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        load_settings.cache_clear()
+        return CliRunner().invoke(app, list(arguments))
+
+    yield run
+    load_settings.cache_clear()
+
+
+def value(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return orjson.loads(result.stdout)
+
+
+def document(key: str, text: str, raw_key: str, raw: bytes) -> Document:
+    source = raw_key.split("/")[1]
+    return Document(
+        id=f"{source}:{key}",
+        version=fingerprint(text),
+        source=source,
+        kind="page",
+        key=key,
+        title=f"Title of {key}",
+        project="HAUL",
+        text=text,
+        blocks=(),
+        fields={},
+        metrics={},
+        url="",
+        updated="",
+        raw_key=raw_key,
+        raw_sha256=hashlib.sha256(raw).hexdigest(),
+        locator="line 1",
+    )
+
+
+def chunk(of: Document) -> Chunk:
+    """The only chunk of a document: its text without the first word."""
+    start = of.text.index(" ") + 1
+    same = ("source", "kind", "project", "title", "url", "raw_key", "raw_sha256", "locator")
+    return Chunk(
+        id=fingerprint(of.id, of.version, start),
+        document_id=of.id,
+        document_version=of.version,
+        chunk_index=0,
+        total_chunks=1,
+        start=start,
+        end=len(of.text),
+        text=of.text[start:],
+        header=of.title,
+        tokens=1,
+        section="",
+        **{name: getattr(of, name) for name in same},
+    )
+
+
+def pair(of: Chunk) -> SftPair:
+    return SftPair(
+        id=fingerprint("pair", of.id),
+        instruction="What?",
+        response=of.text,
+        evidence_quote=of.text,
+        chunk_id=of.id,
+        document_id=of.document_id,
+        split="train",
+        kind="fact",
+        provider="template",
+        project=of.project,
+    )
+
+
+def publish(
+    artifacts: Artifacts,
+    asset: str,
+    inputs: Mapping[str, str],
+    files: Mapping[str, bytes],
+    **parameters: Any,
+) -> Artifact:
+    def build(folder: Path) -> dict[str, Any]:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        return {}
+
+    return artifacts.materialize(Request(asset, dict(inputs), "1", parameters), build).artifact
+
+
+def index_of(chunks: list[Chunk], folder: Path) -> bytes:
+    """`chunks.sqlite` as the index has it."""
+    path = folder / "chunks.sqlite"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE chunks (number INTEGER PRIMARY KEY, id TEXT, record BLOB)")
+        rows = [(number, one.id, to_line(one)) for number, one in enumerate(chunks)]
+        database.executemany("INSERT INTO chunks VALUES (?, ?, ?)", rows)
+        database.commit()
+    return path.read_bytes()
+
+
+def run_line(
+    artifacts: Artifacts,
+    raw: Mapping[str, Mapping[str, str]],
+    rejected: list[Rejected] | None = None,
+    **scores: float,
+) -> str:
+    """Makes every asset of `raw` (object -> key of a document -> its text), and a release.
+
+    One part for each object. `wiki_adapter` learns from the wiki alone.
+    """
+    parts: list[list[Document]] = []
+    for raw_key, texts in sorted(raw.items()):
+        data = orjson.dumps(dict(texts))
+        artifacts.store.put(raw_key, data)
+        parts.append([document(key, text, raw_key, data) for key, text in texts.items()])
+    listings = {}
+    for source in ("git", "confluence"):
+        rows = [key for key in sorted(raw) if key.startswith(f"raw/{source}/")]
+        listing = publish(artifacts, f"raw/{source}", {}, {"objects.jsonl": orjson.dumps(rows)}, rows=rows)
+        listings[listing.asset] = listing.version
+
+    def lines(rows: list[list[Any]]) -> dict[str, bytes]:
+        return {f"part-{n:05d}.jsonl": b"".join(map(to_line, part)) for n, part in enumerate(rows)}
+
+    publish(artifacts, "quarantine", listings, lines([rejected or []]))
+    corpus = publish(artifacts, "cleaned_corpus", listings, lines(parts))
+    windows = [[chunk(one) for one in part] for part in parts]
+    chunks = publish(artifacts, "rag_chunks", {"cleaned_corpus": corpus.version}, lines(windows))
+    of_chunks = {"rag_chunks": chunks.version}
+    flat = [one for part in windows for one in part]
+    taught = b"".join(to_line(pair(one)) for one in flat)
+    pairs = publish(artifacts, "sft_pairs", of_chunks, {"sft_train.jsonl": taught})
+    stored = {"chunks.sqlite": index_of(flat, artifacts.cache.parent)}
+    index = publish(artifacts, "faiss_index", of_chunks, stored)
+    of_pairs = {"sft_pairs": pairs.version}
+    adapters = {}
+    for name, sources in (("lora_adapter", []), ("wiki_adapter", ["confluence"])):
+        learned = [pair(one).id for one in flat if not sources or one.source in sources]
+        weights = {"weights": orjson.dumps(learned)}
+        chosen = {"sources": sources, "projects": []}
+        adapters[name] = publish(artifacts, name, of_pairs, weights, filter=chosen).version
+    judged = {"faiss_index": index.version, **of_pairs, **adapters}
+    report = {
+        "judged": judged,
+        "retrieval": {name: {"mean": scores.get(name, 0.5)} for name in ("recall_at_5", "ndcg_at_10")},
+        "adapters": {},
+        "leaks": 0,
+    }
+    evaluation = publish(artifacts, "evaluation", judged, {"report.json": orjson.dumps(report)})
+    release = Release(
+        index=index.version,
+        adapters=adapters,
+        base_model="base",
+        embedder="embedder",
+        reranker="reranker",
+        weights=SearchWeights(),
+        prompts="1",
+        evaluation=evaluation.version,
+    )
+    used = {"evaluation": evaluation.version, "faiss_index": index.version, **adapters}
+    made = publish(artifacts, "release", used, {RECORD: release_line(release)}, release=asdict(release))
+    promote(artifacts, made.version, expected=read_release_alias(artifacts, "champion"))
+    return made.version
+
+
+COMMITS = {LOG: {"1": "We fixed the scheduler.", "2": "We broke the lock."}}
+BOTH = {**COMMITS, PAGE: {"page": "The gateway has limits."}}
+
+
+def test_an_objects_impact_is_all_that_was_made_of_it_and_nothing_else(artifacts: Artifacts) -> None:
+    release = run_line(artifacts, BOTH)
+    log, page = find_impact(artifacts, LOG), find_impact(artifacts, PAGE)
+    assert log.documents == ("git:1", "git:2")
+    assert page.documents == ("confluence:page",)
+    assert (len(log.chunks), len(log.pairs)) == (2, 2)
+    assert not {*log.chunks, *log.pairs} & {*page.chunks, *page.pairs}
+    assert log.releases == page.releases == (release,)
+    assert log.present
+    assert log.indexes == (f"faiss_index/{artifacts.latest('faiss_index').version}",)
+
+
+def test_an_adapter_is_named_only_where_its_filter_takes_a_pair_of_the_object(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    general, wiki = (f"{name}/{artifacts.latest(name).version}" for name in ("lora_adapter", "wiki_adapter"))
+    assert find_impact(artifacts, LOG).adapters == (general,)
+    assert find_impact(artifacts, PAGE).adapters == (general, wiki)
+
+
+def test_what_was_made_of_a_deleted_object_is_found_in_older_versions(artifacts: Artifacts) -> None:
+    old = run_line(artifacts, BOTH)
+    artifacts.store.delete(PAGE)
+    run_line(artifacts, COMMITS)
+    found = find_impact(artifacts, PAGE)
+    assert not found.present
+    assert found.documents == found.chunks == found.pairs == ()
+    assert found.releases == (old,)
+    assert [name.partition("/")[0] for name in found.adapters] == ["lora_adapter", "wiki_adapter"]
+
+
+def test_pairs_that_a_renamed_object_gave_again_came_from_both_names(artifacts: Artifacts) -> None:
+    run_line(artifacts, COMMITS)
+    renamed = "raw/git/renamed.jsonl"
+    run_line(artifacts, {renamed: COMMITS[LOG]})
+    assert len(artifacts.versions("sft_pairs")) == 1  # equal pairs; its manifest knows the old name only
+    old, new = find_impact(artifacts, LOG), find_impact(artifacts, renamed)
+    assert old.adapters == new.adapters != ()
+    assert set(old.indexes).isdisjoint(new.indexes)
+
+
+def test_an_object_that_gave_rejected_records_alone_says_how_many(artifacts: Artifacts) -> None:
+    broken = "raw/git/broken.jsonl"
+    row = Rejected("git", broken, "0" * 64, "line 1", "quarantined", "read", "not_json", "No JSON.")
+    run_line(artifacts, COMMITS, [row, replace(row, locator="line 2")])
+    found = find_impact(artifacts, broken)
+    assert (found.rejected, found.documents, found.releases) == ({"quarantined": 2}, (), ())
+
+
+def test_a_version_whose_input_is_gone_is_named_as_unknown(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    pairs = artifacts.latest("sft_pairs")
+    run_line(artifacts, COMMITS)
+    artifacts.store.delete(f"{pairs.folder}/manifest.json")
+    unknown = [name.partition("/")[0] for name in find_impact(artifacts, LOG).unknown]
+    assert unknown == ["lora_adapter", "wiki_adapter"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("raw/git/none.jsonl", "there is no such object"), ("raw/git/new.jsonl", "no run has read it")],
+)
+def test_of_an_object_that_nothing_came_from_it_is_said_so(artifacts: Artifacts, key: str, told: str) -> None:
+    run_line(artifacts, COMMITS)
+    artifacts.store.put("raw/git/new.jsonl", b"{}")
+    with pytest.raises(NotFound, match=told):
+        find_impact(artifacts, key)
+
+
+def test_impact_prints_at_most_twenty_names_and_as_json_all(artifacts: Artifacts, alchemy: Alchemy) -> None:
+    run_line(artifacts, {LOG: {str(number): f"Commit number {number}." for number in range(30)}})
+    assert len(value(alchemy("impact", LOG, "--json"))["documents"]) == 30
+    printed = alchemy("impact", LOG).stdout
+    assert "documents: 30 (git:0, git:1, " in printed
+    assert ("git:19, ..." in printed, "git:20" in printed) == (True, False)
+    assert alchemy("impact", "raw/git/none.jsonl", "--json").exit_code == 1
