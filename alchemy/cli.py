@@ -1,6 +1,7 @@
 """The command line. Every command prints for people, or one JSON value with `--json`.
 
-alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export | impact
+alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export
+alchemy lineage | impact
 alchemy models ls|pull | releases ls|show|promote|rollback
 """
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from alchemy.catalog import load_catalog
 from alchemy.cli_releases import releases
-from alchemy.console import Json, bounded, command, open_artifacts, show, yes_no
+from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
 from alchemy.errors import BadInput, NotFound
 from alchemy.settings import load_settings
 
@@ -191,6 +192,23 @@ def export(
 
     artifacts = open_artifacts(load_settings())
     show(export_artifact(artifacts, artifacts.latest(asset), folder), as_json)
+
+
+@command(app, "lineage")
+def lineage(
+    name: Annotated[
+        str, typer.Argument(help="A chunk's id, an asset or adapter, or one version: ASSET/VERSION.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell where a chunk, an adapter or any artifact comes from, back to the raw objects."""
+    from alchemy.lineage import trace
+
+    found = trace(open_artifacts(load_settings()), name)
+    if as_json or "inputs" not in found:
+        show(found, as_json)
+    else:
+        show_tree(found)
 
 
 @command(app, "impact")

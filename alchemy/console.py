@@ -61,6 +61,24 @@ def show(value: Any, as_json: bool) -> None:
         console.print("none")
 
 
+def show_tree(node: dict[str, Any]) -> None:
+    """An artifact above what it was made from, one line each; one that stands above is not told again."""
+    told: set[tuple[str, str]] = set()
+
+    def tell(one: dict[str, Any], depth: int) -> None:
+        key = (one["asset"], one["version"])
+        seen = key in told and one.get("inputs")
+        note = (
+            "(see above)" if seen else f"missing: {one['missing']}" if "missing" in one else one["created_at"]
+        )
+        print(f"{'  ' * depth}{'/'.join(key)}  {note}")
+        told.add(key)
+        for used in () if seen else one.get("inputs", ()):
+            tell(used, depth + 1)
+
+    tell(node, 0)
+
+
 def bounded(fields: dict[str, Any]) -> dict[str, Any]:
     """For people: of a long sequence its length and the first names."""
     return {name: _first_names(value) for name, value in fields.items()}

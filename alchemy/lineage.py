@@ -7,8 +7,10 @@ that two corpora gave are one version, whose manifest names the first corpus onl
 Answers are not here: only the service knows them (`serving.lineage`).
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +19,10 @@ import orjson
 
 from alchemy.artifacts import Artifact, Artifacts
 from alchemy.catalog import AdapterFilter
-from alchemy.errors import NotFound
+from alchemy.errors import BadInput, NotFound
 from alchemy.manifest import HOMES
-from alchemy.records import SftPair, read_lines
-from alchemy.release import list_releases, read_release
+from alchemy.records import Chunk, Document, SftPair, from_line, from_row, read_lines
+from alchemy.release import list_releases, read_release, read_release_alias
 
 R = TypeVar("R")
 
@@ -103,6 +105,115 @@ def find_impact(artifacts: Artifacts, key: str) -> Impact:
         state = "no run has read it" if found.present else "there is no such object"
         raise NotFound(f"{key}: nothing came from it ({state}); keys look like raw/git/log.jsonl")
     return found
+
+
+def trace(artifacts: Artifacts, name: str) -> dict[str, Any]:
+    """The lineage of a chunk's id, of `ASSET` (its current version) or of `ASSET/VERSION`, as JSON values.
+
+    Raises NotFound where there is nothing of that name, and BadInput for an answer.
+    """
+    if name.startswith("ans-"):
+        raise BadInput(f"{name}: only the service knows its answers; GET /v1/answers/{name}/lineage")
+    assets = known_assets(artifacts)
+    asset, _, version = name.rpartition("/")
+    if name in assets:
+        return trace_artifact(artifacts, name, artifacts.latest(name).version)
+    if asset in assets:
+        return trace_artifact(artifacts, asset, version)
+    return trace_chunk(artifacts, name)
+
+
+def trace_artifact(artifacts: Artifacts, asset: str, version: str) -> dict[str, Any]:
+    """The version and everything it was made from, down to the listings of the raw objects.
+
+    `Artifacts.lineage`, with {"missing": why} for inputs that are gone. Raises NotFound where the version
+    itself is.
+    """
+    artifact = artifacts.get(asset, version)
+
+    def used(name: str, version: str) -> dict[str, Any]:
+        try:
+            return trace_artifact(artifacts, name, version)
+        except NotFound as error:
+            return {"asset": name, "version": version, "missing": str(error)}
+
+    return {
+        "asset": asset,
+        "version": version,
+        "created_at": artifact.created_at,
+        "run_id": artifact.run_id,
+        "inputs": [used(*one) for one in sorted(artifact.inputs.items())],
+    }
+
+
+def trace_chunk(artifacts: Artifacts, chunk_id: str) -> dict[str, Any]:
+    """From a chunk of the champion's index back to its raw object, as JSON values.
+
+    `exact` says whether the document's text at the span is the chunk's; None where the document is gone.
+    `state` of the raw object is "unchanged", "changed" or "gone". Raises NotFound.
+    """
+    champion = read_release_alias(artifacts, "champion")
+    if champion is None:
+        raise NotFound(
+            "there is no champion yet, and so no index to look in; materialize the `release` asset"
+        )
+    index = artifacts.get("faiss_index", read_release(artifacts, champion.release).index)
+    chunk = _stored_chunk(artifacts, index, chunk_id)
+    if chunk is None:
+        raise NotFound(
+            f"{chunk_id}: no chunk of the champion's index; give a chunk's id, an asset or ASSET/VERSION"
+        )
+    document = _document_of(artifacts, index, chunk)
+    return {
+        "release": champion.release,
+        "index": _name(index),
+        "chunk": {"id": chunk.id, "start": chunk.start, "end": chunk.end, "text": chunk.text},
+        "exact": document.text[chunk.start : chunk.end] == chunk.text if document else None,
+        "document": {
+            "id": chunk.document_id,
+            "version": chunk.document_version,
+            "title": chunk.title,
+            "url": chunk.url,
+        },
+        "raw": {
+            "source": chunk.source,
+            "key": chunk.raw_key,
+            "sha256": chunk.raw_sha256,
+            "locator": chunk.locator,
+            "state": _state(artifacts, chunk.raw_key, chunk.raw_sha256),
+        },
+    }
+
+
+def _stored_chunk(artifacts: Artifacts, index: Artifact, chunk_id: str) -> Chunk | None:
+    """The chunk of that id. Of the index only the file of the texts is needed."""
+    from alchemy.retrieval.index import CHUNKS
+
+    path = artifacts.file(index, CHUNKS).resolve()
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        row = database.execute("SELECT record FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
+    return from_line(Chunk, row[0]) if row else None
+
+
+def _document_of(artifacts: Artifacts, index: Artifact, chunk: Chunk) -> Document | None:
+    """The document in the version that the chunk was cut from; None where it was pruned."""
+    try:
+        chunks = artifacts.get("rag_chunks", index.inputs.get("rag_chunks", ""))
+        corpus = artifacts.get("cleaned_corpus", chunks.inputs.get("cleaned_corpus", ""))
+    except NotFound:
+        return None
+    for path in artifacts.parts(corpus, "part-"):
+        for row in _rows_from(path, chunk.raw_key):
+            if (row["id"], row["version"]) == (chunk.document_id, chunk.document_version):
+                return from_row(Document, row)
+    return None
+
+
+def _state(artifacts: Artifacts, key: str, sha256: str) -> str:
+    try:
+        return "unchanged" if artifacts.store.sha256(key) == sha256 else "changed"
+    except NotFound:
+        return "gone"
 
 
 def _by_version(

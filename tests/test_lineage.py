@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from alchemy.artifacts import Artifact, Artifacts, Request
 from alchemy.cli import app
-from alchemy.errors import NotFound
-from alchemy.lineage import find_impact
+from alchemy.errors import BadInput, NotFound
+from alchemy.lineage import find_impact, trace, trace_chunk
 from alchemy.records import Chunk, Document, Rejected, SftPair, fingerprint, to_line
 from alchemy.release import RECORD, Release, promote, read_release_alias, release_line
 from alchemy.retrieval.fuse import SearchWeights
@@ -282,3 +282,93 @@ def test_impact_prints_at_most_twenty_names_and_as_json_all(artifacts: Artifacts
     assert "documents: 30 (git:0, git:1, " in printed
     assert ("git:19, ..." in printed, "git:20" in printed) == (True, False)
     assert alchemy("impact", "raw/git/none.jsonl", "--json").exit_code == 1
+
+
+def test_a_chunk_is_traced_to_its_exact_span_and_its_raw_bytes(artifacts: Artifacts) -> None:
+    release = run_line(artifacts, BOTH)
+    text, raw = BOTH[PAGE]["page"], artifacts.store.get(PAGE)
+    expected = chunk(document("page", text, PAGE, raw))
+    found = trace(artifacts, expected.id)
+    assert (found["release"], found["exact"]) == (release, True)
+    assert text[found["chunk"]["start"] : found["chunk"]["end"]] == found["chunk"]["text"]
+    assert found["document"]["id"] == "confluence:page"
+    assert found["raw"] == {
+        "source": "confluence",
+        "key": PAGE,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "locator": "line 1",
+        "state": "unchanged",
+    }
+
+
+def test_a_trace_says_whether_the_raw_object_still_has_those_bytes(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    chunk_id = find_impact(artifacts, PAGE).chunks[0]
+    artifacts.store.put(PAGE, b"other bytes")
+    assert trace_chunk(artifacts, chunk_id)["raw"]["state"] == "changed"
+    artifacts.store.delete(PAGE)
+    assert trace_chunk(artifacts, chunk_id)["raw"]["state"] == "gone"
+
+
+def test_a_span_that_is_not_the_chunks_text_is_not_exact(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    chunk_id = find_impact(artifacts, PAGE).chunks[0]
+    corpus = artifacts.latest("cleaned_corpus")
+    for path in artifacts.parts(corpus, "part-"):
+        path.write_bytes(path.read_bytes().replace(b"The gateway", b"Our gateway is"))
+    assert trace_chunk(artifacts, chunk_id)["exact"] is False
+    artifacts.store.delete(f"{corpus.folder}/manifest.json")
+    assert trace_chunk(artifacts, chunk_id)["exact"] is None
+
+
+def leaves(node: dict[str, Any]) -> set[str]:
+    """The assets of a tree that were made from nothing."""
+    found = {one for used in node["inputs"] for one in leaves(used)}
+    return found or {node["asset"]}
+
+
+def test_an_adapter_is_traced_down_to_the_listings_of_raw_objects(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    tree = trace(artifacts, "wiki_adapter")
+    assert tree == artifacts.lineage("wiki_adapter", artifacts.latest("wiki_adapter").version)
+    assert leaves(tree) == {"raw/git", "raw/confluence"}
+    assert leaves(trace(artifacts, f"lora_adapter/{artifacts.latest('lora_adapter').version}")) == leaves(
+        tree
+    )
+    listing = artifacts.latest("raw/git")
+    assert trace(artifacts, f"raw/git/{listing.version}") == trace(artifacts, "raw/git")
+
+
+def test_an_input_that_is_gone_stands_in_the_tree_as_missing(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH)
+    artifacts.store.delete(f"{artifacts.latest('cleaned_corpus').folder}/manifest.json")
+    chunks = trace(artifacts, "lora_adapter")["inputs"][0]["inputs"][0]
+    assert chunks["asset"] == "rag_chunks"
+    assert "no such object" in chunks["inputs"][0]["missing"]
+
+
+def test_of_an_answer_the_message_names_the_url_to_ask(artifacts: Artifacts) -> None:
+    with pytest.raises(BadInput, match="GET /v1/answers/ans-12/lineage"):
+        trace(artifacts, "ans-12")
+
+
+def test_what_is_neither_a_chunk_nor_an_artifact_is_not_found(artifacts: Artifacts) -> None:
+    with pytest.raises(NotFound, match="no champion"):
+        trace(artifacts, "nothing")
+    run_line(artifacts, COMMITS)
+    with pytest.raises(NotFound, match="a chunk's id, an asset or ASSET/VERSION"):
+        trace(artifacts, "nothing")
+    with pytest.raises(NotFound, match="no such object"):
+        trace(artifacts, "lora_adapter/nothing")
+
+
+def test_people_get_a_tree_that_tells_each_version_once(artifacts: Artifacts, alchemy: Alchemy) -> None:
+    run_line(artifacts, BOTH)
+    lines = alchemy("lineage", "release").stdout.splitlines()
+    corpus = f"cleaned_corpus/{artifacts.latest('cleaned_corpus').version}"
+    assert lines[0].startswith("release/")
+    assert sum(corpus in line and "see above" not in line for line in lines) == 1
+    assert max(len(line) - len(line.lstrip()) for line in lines) >= 8
+    chunk_id = find_impact(artifacts, PAGE).chunks[0]
+    assert value(alchemy("lineage", chunk_id, "--json"))["raw"]["key"] == PAGE
+    assert f'"key":"{PAGE}"' in alchemy("lineage", chunk_id).stdout
