@@ -1,10 +1,11 @@
 """`alchemy releases`: what was released and what serves, shown and moved."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from alchemy.console import Json, command, open_artifacts, show
+from alchemy.console import Json, bounded, command, open_artifacts, show
 from alchemy.settings import load_settings
 
 releases = typer.Typer(no_args_is_help=True, help="What was released, and what serves.")
@@ -36,6 +37,31 @@ def releases_show(
 
     artifacts = open_artifacts(load_settings())
     show(describe(artifacts, resolve_release(artifacts, release)), as_json)
+
+
+@command(releases, "diff")
+def releases_diff(
+    before: Annotated[str, typer.Argument(help="A release id, its beginning, or an alias.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    as_json: Json = False,
+) -> None:
+    """Tell what differs between two releases: parts, scores, documents and chunks."""
+    from alchemy.comparison import compare_releases
+    from alchemy.release import resolve_release
+
+    artifacts = open_artifacts(load_settings())
+    names = (resolve_release(artifacts, name) for name in (before, after))
+    found = asdict(compare_releases(artifacts, *names))
+    if as_json:
+        show(found, as_json)
+        return
+    for kind in ("parts", "scores"):
+        for name, (old, new) in found.pop(kind).items():
+            found[name] = f"{old} -> {new}"
+    for kind in ("documents", "chunks"):
+        changes = found.pop(kind) or {}
+        found |= {f"{kind} {how}": names for how, names in changes.items()}
+    show(bounded(found), as_json)
 
 
 @command(releases, "promote")

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from alchemy.artifacts import Artifact, Artifacts, Request
 from alchemy.cli import app
+from alchemy.comparison import Changes, compare_releases
 from alchemy.errors import BadInput, NotFound
 from alchemy.lineage import find_impact, trace, trace_chunk
 from alchemy.records import Chunk, Document, Rejected, SftPair, fingerprint, to_line
-from alchemy.release import RECORD, Release, promote, read_release_alias, release_line
+from alchemy.release import RECORD, Release, promote, read_release, read_release_alias, release_line
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.settings import load_settings
 from alchemy.store import Store
@@ -186,7 +187,7 @@ def run_line(
         "adapters": {},
         "leaks": 0,
     }
-    evaluation = publish(artifacts, "evaluation", judged, {"report.json": orjson.dumps(report)})
+    evaluation = publish(artifacts, "evaluation", judged, {"report.json": orjson.dumps(report)}, **scores)
     release = Release(
         index=index.version,
         adapters=adapters,
@@ -372,3 +373,69 @@ def test_people_get_a_tree_that_tells_each_version_once(artifacts: Artifacts, al
     chunk_id = find_impact(artifacts, PAGE).chunks[0]
     assert value(alchemy("lineage", chunk_id, "--json"))["raw"]["key"] == PAGE
     assert f'"key":"{PAGE}"' in alchemy("lineage", chunk_id).stdout
+
+
+NOTHING = Changes((), (), ())
+EDITED = {LOG: {"1": "We fixed the planner.", "3": "We added a queue."}}
+
+
+def test_the_documents_and_chunks_of_two_releases_are_compared(artifacts: Artifacts) -> None:
+    before, after = run_line(artifacts, BOTH), run_line(artifacts, EDITED)
+    found = compare_releases(artifacts, before, after)
+    assert found.documents == Changes(("git:3",), ("confluence:page", "git:2"), ("git:1",))
+    assert found.chunks == Changes(("git:3#0",), ("confluence:page#0", "git:2#0"), ("git:1#0",))
+    back = compare_releases(artifacts, after, before)
+    assert back.documents == Changes(("confluence:page", "git:2"), ("git:3",), ("git:1",))
+
+
+def test_scores_and_parts_are_told_only_where_they_differ(artifacts: Artifacts) -> None:
+    before = run_line(artifacts, BOTH)
+    after = run_line(artifacts, BOTH, recall_at_5=0.75)
+    found = compare_releases(artifacts, before, after)
+    assert found.scores == {"recall_at_5": (0.5, 0.75)}
+    assert found.parts.keys() == {"evaluation"}
+    assert (found.documents, found.chunks) == (NOTHING, NOTHING)
+
+
+def test_a_release_does_not_differ_from_itself(artifacts: Artifacts) -> None:
+    release = run_line(artifacts, BOTH)
+    found = compare_releases(artifacts, release, release)
+    assert (found.parts, found.scores, found.documents, found.chunks) == ({}, {}, NOTHING, NOTHING)
+
+
+def test_part_files_that_both_releases_have_are_not_read(artifacts: Artifacts) -> None:
+    before, after = run_line(artifacts, COMMITS), run_line(artifacts, BOTH)
+    for version in (before, after):
+        index = artifacts.get("faiss_index", read_release(artifacts, version).index)
+        chunks = artifacts.get("rag_chunks", index.inputs["rag_chunks"])
+        for path in artifacts.parts(chunks):
+            if b"git:1" in path.read_bytes():
+                path.write_bytes(b"not to be read")
+    assert compare_releases(artifacts, before, after).chunks == Changes(("confluence:page#0",), (), ())
+
+
+def test_what_was_pruned_is_told_and_the_rest_is_compared(artifacts: Artifacts) -> None:
+    before = run_line(artifacts, BOTH)
+    gone = artifacts.latest("cleaned_corpus").folder
+    after = run_line(artifacts, EDITED)
+    artifacts.store.delete(f"{gone}/manifest.json")
+    found = compare_releases(artifacts, before, after)
+    assert found.documents is None
+    assert found.chunks is not None
+    assert found.chunks.added == ("git:3#0",)
+    assert [gone in why for why in found.missing] == [True]
+
+
+def test_releases_are_compared_by_aliases_and_beginnings_of_ids(
+    artifacts: Artifacts, alchemy: Alchemy
+) -> None:
+    before, after = run_line(artifacts, BOTH), run_line(artifacts, EDITED)
+    by_id = value(alchemy("releases", "diff", before[:8], after, "--json"))
+    assert (by_id["before"], by_id["after"]) == (before, after)
+    assert value(alchemy("releases", "diff", "previous", "champion", "--json")) == by_id
+    printed = alchemy("releases", "diff", "previous", "champion").stdout
+    assert "documents removed: 2 (confluence:page, git:2)" in printed
+    assert f"index: {by_id['parts']['index'][0]} -> {by_id['parts']['index'][1]}" in printed
+    refused = alchemy("releases", "diff", "", "champion", "--json")
+    assert refused.exit_code == 1
+    assert before in refused.stderr and after in refused.stderr
