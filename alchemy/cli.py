@@ -2,7 +2,7 @@
 
 alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export
 alchemy lineage | impact
-alchemy models ls|pull | releases ls|show|diff|promote|rollback
+alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """`alchemy releases`: what was released and what serves, shown and moved."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -81,3 +82,33 @@ def releases_rollback(as_json: Json = False) -> None:
     from alchemy.release import rollback
 
     show({"champion": rollback(open_artifacts(load_settings()))}, as_json)
+
+
+@command(releases, "prune")
+def releases_prune(
+    keep: Annotated[int, typer.Option(min=1, help="Releases to keep, besides those with an alias.")] = 5,
+    grace_minutes: Annotated[
+        int, typer.Option(min=0, help="Leave alone what was in use so lately: a run may be reading it.")
+    ] = 60,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be deleted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete versions that no kept release was made from, and results of objects that are gone."""
+    from alchemy.corpus import CleanJob
+    from alchemy.retention import plan_prune, prune
+
+    settings = load_settings()
+    artifacts = open_artifacts(settings)
+    job = CleanJob(artifacts.store.url, settings.s3_endpoint, settings.clean, settings.pseudonym_salt)
+    plan = plan_prune(artifacts, job, keep=keep, grace=timedelta(minutes=grace_minutes))
+    done = plan if dry_run else prune(artifacts, plan)
+    report = {
+        "deleted": not dry_run,
+        "releases_kept": list(done.releases),
+        "versions": len(done.versions),
+        "by_asset": done.counts(),
+        "results_of_pieces": len(done.results),
+        "bytes": done.size,
+        "note": done.note,
+    }
+    show(report if as_json else bounded(report), as_json)

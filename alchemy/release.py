@@ -73,6 +73,14 @@ def read_release_alias(artifacts: Artifacts, name: str) -> Alias | None:
     return Alias(value["release"], etag) if value and etag else None
 
 
+def named_releases(artifacts: Artifacts) -> dict[str, str]:
+    """Every alias that was ever set, and the release that it names now."""
+    folder = f"{home('release')}/aliases"
+    names = [meta.key.rpartition("/")[2] for meta in artifacts.store.objects(folder)]
+    aliases = {name: read_release_alias(artifacts, name) for name in names}
+    return {name: alias.release for name, alias in aliases.items() if alias}
+
+
 def resolve_release(artifacts: Artifacts, name: str) -> str:
     """The id behind an alias, an id, or the beginning of one.
 

@@ -208,7 +208,8 @@ COMMITS = {LOG: {"1": "We fixed the scheduler.", "2": "We broke the lock."}}
 BOTH = {**COMMITS, PAGE: {"page": "The gateway has limits."}}
 
 
-def test_an_objects_impact_is_all_that_was_made_of_it_and_nothing_else(artifacts: Artifacts) -> None:
+def test_an_objects_impact_is_all_that_was_made_of_it_and_nothing_else(store: Store, tmp_path: Path) -> None:
+    artifacts = Artifacts(store, tmp_path / "cache")
     release = run_line(artifacts, BOTH)
     log, page = find_impact(artifacts, LOG), find_impact(artifacts, PAGE)
     assert log.documents == ("git:1", "git:2")
@@ -285,7 +286,8 @@ def test_impact_prints_at_most_twenty_names_and_as_json_all(artifacts: Artifacts
     assert alchemy("impact", "raw/git/none.jsonl", "--json").exit_code == 1
 
 
-def test_a_chunk_is_traced_to_its_exact_span_and_its_raw_bytes(artifacts: Artifacts) -> None:
+def test_a_chunk_is_traced_to_its_exact_span_and_its_raw_bytes(store: Store, tmp_path: Path) -> None:
+    artifacts = Artifacts(store, tmp_path / "cache")
     release = run_line(artifacts, BOTH)
     text, raw = BOTH[PAGE]["page"], artifacts.store.get(PAGE)
     expected = chunk(document("page", text, PAGE, raw))
