@@ -6,7 +6,7 @@ and folders that never had a manifest are not touched.
 
 A version goes manifest first: from then on it does not exist, and what is left of it is no version. Its
 manifest is set aside in the folder until all else is gone, so an interrupted prune is finished by the next
-one, and a version that a run published again meanwhile comes back.
+one, and a version that an alias names or a run has used meanwhile comes back.
 
 A run that needs what goes at this very moment fails, and does well when it is repeated: nothing wrong is
 published. What the grace cannot see is a run that publishes again the content of an old version between two
@@ -100,9 +100,11 @@ def prune(artifacts: Artifacts, plan: Plan) -> Plan:
     """Deletes what was planned; returns what of it was deleted indeed."""
     store = artifacts.store
     going = {key: _set_aside(store, one.folder) for key, one in plan.versions.items()}
-    # An alias may have moved since the plan was made; so far only manifests are gone.
-    roots = set(_latest(artifacts, {asset for asset, _ in going}))
-    roots |= {("release", one) for one in named_releases(artifacts).values()}
+    # Since the plan was made an alias may have moved, or a run may have used a version; so far only manifests
+    # are gone, and those of the versions that stay name all that has to come back.
+    assets = known_assets(artifacts)
+    roots = {("release", one) for one in named_releases(artifacts).values()} | set(_latest(artifacts, assets))
+    roots |= {key for asset in assets for one in artifacts.versions(asset) for key in one.inputs.items()}
     needed = reachable(going, roots) & going.keys()
     for key in reversed(going):
         if key in needed:

@@ -290,6 +290,27 @@ def test_a_version_that_an_alias_names_meanwhile_comes_back(artifacts: Artifacts
     verify_with_inputs(artifacts, "release", first)
 
 
+def test_a_version_that_a_run_has_used_meanwhile_comes_back_with_its_inputs(artifacts: Artifacts) -> None:
+    run_with(artifacts, "one")
+    old = artifacts.latest("cleaned_corpus")
+    for text in ("two", "three", "four"):
+        run_with(artifacts, text)
+    plan = planned(artifacts)
+    assert ("cleaned_corpus", old.version) in plan.versions
+    made = publish(artifacts, "metrics", {"cleaned_corpus": old.version}, lambda draft: None)
+    done = prune(artifacts, plan)
+    assert done.versions.keys() == plan.versions.keys() - {("cleaned_corpus", old.version)}
+    verify_with_inputs(artifacts, "metrics", made.version)
+
+
+def test_a_release_that_is_being_deleted_is_not_promoted(artifacts: Artifacts) -> None:
+    release = run_with(artifacts, "one", serves=False)
+    artifacts.store.delete(f"releases/{release}/manifest.json")
+    with pytest.raises(NotFound):
+        promote(artifacts, release, expected=None)
+    assert read_release_alias(artifacts, "champion") is None
+
+
 @pytest.mark.parametrize("deletions", range(0, 24, 3))
 def test_an_interrupted_prune_leaves_no_half_version_and_is_finished_by_the_next(
     artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, deletions: int
