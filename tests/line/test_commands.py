@@ -1,6 +1,7 @@
 """Commands that need a line that was run: `alchemy eval`, `releases`, `export`, `doctor`."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alchemy.cli import app
+from alchemy.corpus import CleanJob
 from alchemy.manifest import HOMES
+from alchemy.retention import plan_prune
 from alchemy.settings import load_settings
 from tests.line.running import EXAMPLES, Line, Run
 
@@ -70,3 +73,25 @@ def test_doctor_finds_the_line_well(alchemy: Alchemy, first_run: Run) -> None:
     assert findings["champion"]["detail"] == first_run.versions["release"]
     assert "git" in findings["store"]["detail"]
     assert findings["model_b"]["state"] == findings["reranker"]["state"] == "ok"
+
+
+def test_an_objects_impact_reaches_the_adapter_and_the_release(alchemy: Alchemy, first_run: Run) -> None:
+    found = alchemy("impact", "raw/git/commits.jsonl")
+    assert found["adapters"] == [f"lora_adapter/{first_run.versions['lora_adapter']}"]
+    assert found["releases"] == [first_run.versions["release"]]
+    assert len(found["documents"]) > 1
+    assert found["unknown"] == []
+    origin = alchemy("lineage", found["chunks"][0])
+    assert (origin["exact"], origin["raw"]["state"]) == (True, "unchanged")
+    assert origin["raw"]["key"] == "raw/git/commits.jsonl"
+
+
+def test_a_prune_of_a_made_line_knows_its_results_and_keeps_what_serves(changed: tuple[Line, Run]) -> None:
+    line, run = changed
+    settings = line.settings
+    job = CleanJob(line.store.url, None, settings.clean, settings.pseudonym_salt)
+    plan = plan_prune(line.artifacts, job, keep=1, now=datetime.now(UTC) + timedelta(days=1))
+    assert plan.note == ""
+    assert len(plan.results) == 1  # of the page as it was before it changed
+    assert run.versions["release"] in plan.releases
+    assert set(line.versions().items()).isdisjoint(plan.versions)
