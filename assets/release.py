@@ -11,13 +11,15 @@ from dagster import (
     AssetExecutionContext,
     AssetSpec,
     MaterializeResult,
+    ResourceParam,
     multi_asset,
 )
 
 from alchemy.artifacts import Artifacts, Draft
 from alchemy.errors import Conflict
-from alchemy.evaluation import REPORT, scores_of, weights_of
-from alchemy.gate import Decision, Policy, decide
+from alchemy.evaluation import REPORT, refusals_of, scores_of, weights_of
+from alchemy.gate import Decision, decide, read_policy
+from alchemy.inspection import inspect_candidate
 from alchemy.release import (
     RECORD,
     Alias,
@@ -29,7 +31,9 @@ from alchemy.release import (
     read_release_alias,
     release_line,
 )
+from alchemy.settings import Settings
 from alchemy.synthesis.prompts import PROMPTS_VERSION
+from alchemy.text.sanitize import Sanitizer
 from assets.publishing import Inputs, publish
 from assets.training import GENERAL
 from resources.catalog import CatalogResource
@@ -58,19 +62,27 @@ from resources.store import StoreResource
             "gate",
             asset="release",
             blocking=True,
-            description="The release may serve: no leak, over the floors, not worse than the champion.",
+            description=(
+                "The release may serve: whole files, no pickle, known lineage, no leak, over the floors of "
+                "gate.toml, not worse than the champion."
+            ),
         )
     ],
 )
 def release(
-    context: AssetExecutionContext, store: StoreResource, catalog: CatalogResource
+    context: AssetExecutionContext,
+    store: StoreResource,
+    catalog: CatalogResource,
+    settings: ResourceParam[Settings],
 ) -> MaterializeResult:
     """Makes the record, asks the gate, and moves the aliases."""
-    artifacts = store.artifacts
+    artifacts, policy = store.artifacts, read_policy(settings.gate)
     evaluated = artifacts.latest("evaluation")
     report = orjson.loads((artifacts.fetch(evaluated) / REPORT).read_bytes())
     champion = read_release_alias(artifacts, "champion")
-    decision = decide(scores_of(report), _champion_scores(artifacts, champion), Policy())
+    policy_file = (
+        str(settings.gate) if settings.gate.is_file() else f"{settings.gate} is missing: built-in numbers"
+    )
     names = [GENERAL, *catalog.catalog.adapters]
     made = Release(
         index=evaluated.inputs["faiss_index"],
@@ -81,6 +93,12 @@ def release(
         weights=weights_of(report),
         prompts=PROMPTS_VERSION,
         evaluation=evaluated.version,
+    )
+
+    sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
+    found = inspect_candidate(artifacts, made, lambda text: len(sanitizer.leaks(text)))
+    decision = decide(
+        scores_of(report), _champion_scores(artifacts, champion), policy, (*refusals_of(report), *found)
     )
 
     def build(draft: Draft, _: Inputs) -> dict[str, Any]:
@@ -96,7 +114,12 @@ def release(
     )
     version = str(result.metadata["sha256"])
     if champion is None or champion.release != version:
-        facts = {"champion": champion.release if champion else None, **asdict(decision)}
+        facts = {
+            "champion": champion.release if champion else None,
+            **asdict(decision),
+            "policy": policy.model_dump(),
+            "policy_file": policy_file,
+        }
         note_judgment(artifacts, version, facts)
     _move(artifacts, version, champion, decision)
     context.log.info(f"release {version}: {'champion' if decision.passed else '; '.join(decision.reasons)}")
@@ -104,7 +127,11 @@ def release(
         check_name="gate",
         passed=decision.passed,
         severity=AssetCheckSeverity.ERROR,
-        metadata={"reasons": list(decision.reasons), "policy": asdict(Policy())},
+        metadata={
+            "reasons": list(decision.reasons),
+            "policy": policy.model_dump(),
+            "policy_file": policy_file,
+        },
     )
     return result._replace(check_results=[check])
 
