@@ -1,5 +1,6 @@
 """The gate suite: what must not serve is refused with the right reason, and a true improvement passes."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,19 +9,23 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from alchemy.artifacts import Artifacts, Request
+from alchemy.catalog import BaseModelEntry, LoraOptions
 from alchemy.errors import BadConfig
+from alchemy.evaluation import REPORT, Candidate, judge_candidate, refusals_of, scores_of
 from alchemy.gate import Policy, Scores, decide, read_policy
 from alchemy.inspection import inspect_candidate
 from alchemy.records import SftPair, Split, to_line
 from alchemy.release import Release
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import build_index
+from alchemy.settings import SearchOptions, TrainOptions
 from alchemy.store import Store
 from tests.conftest import ROOT
 from tests.retrieval.conftest import TEXTS, HashEmbedder, make_chunk
-from tests.tiny_models import pairs
+from tests.tiny_models import SYSTEMS, make_base, pairs
 
 GOOD = Scores(recall_at_5=0.9, ndcg_at_10=0.8, base_loss=3.0, adapter_loss=2.0, leaks=0)
 SECRET = "ghp_secret"
@@ -126,8 +131,6 @@ def tensors() -> dict[str, np.ndarray]:
 
 def write_adapter(folder: Path, **changes: np.ndarray) -> None:
     """A sound adapter, but for the tensors of the first layer that are given by the name of their matrix."""
-    from safetensors.numpy import save_file
-
     changed = {f"base_model.model.model.{LAYERS[0]}.{name}.weight": value for name, value in changes.items()}
     save_file(tensors() | changed, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "base_model_name_or_path": "base", "r": RANK}
@@ -322,3 +325,119 @@ def test_every_fault_is_told_not_only_the_first(stored: Artifacts) -> None:
     faults = inspect(stored, parts)
     for told in ("quant.npy", "not a safetensors file", "faiss_index: its lineage", "lora_adapter: its lin"):
         assert any(told in fault for fault in faults), faults
+
+
+# --- what the evaluation tells the gate --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_base(tmp_path_factory.mktemp("models") / "base", hidden=64)
+
+
+@pytest.fixture(scope="module")
+def holdout() -> list[SftPair]:
+    """Each text of the small corpus is asked for."""
+    asked_for = zip(pairs("holdout", len(TEXTS)), TEXTS.items(), strict=True)
+    return [replace(one, instruction=text, document_id=key) for one, (key, (*_, text)) in asked_for]
+
+
+def judge(folder: Path, base: str, index: Path, adapters: dict[str, Path], held: list[SftPair]) -> Any:
+    """The report of an evaluation without a reranker, as the gate reads it."""
+    entry = BaseModelEntry(model_id=base, device="cpu")
+    candidate = Candidate(index, adapters, {}, HashEmbedder(), None, entry, folder)
+    folder.mkdir()
+    judge_candidate(
+        candidate,
+        [],
+        held,
+        options=SearchOptions(rerank=0),
+        count_leaks=lambda text: 0,
+        folder=folder,
+        progress=lambda done, total: None,
+    )
+    return orjson.loads((folder / REPORT).read_bytes())
+
+
+def test_an_adapter_that_cannot_be_judged_is_named_in_the_report(
+    tmp_path: Path, tiny_base: str, holdout: list[SftPair]
+) -> None:
+    write_index(tmp_path / "index")
+    trained = train(tmp_path / "trained", tiny_base, pairs("train", 48))
+    poisoned = tmp_path / "poisoned"
+    shutil.copytree(trained, poisoned)
+    weights = load_file(poisoned / "adapter_model.safetensors")
+    name = next(name for name in weights if "lora_B" in name)
+    save_file(weights | {name: np.full_like(weights[name], np.nan)}, poisoned / "adapter_model.safetensors")
+    unfit = tmp_path / "unfit"
+    unfit.mkdir()
+    write_adapter(unfit)
+    adapters = {"trained": trained, "poisoned": poisoned, "unfit": unfit}
+    report = judge(tmp_path / "report", tiny_base, tmp_path / "index", adapters, holdout)
+    (refused,) = refusals_of(report)
+    assert refused.startswith("unfit: ")
+    assert str(tmp_path) not in refused
+    decision = decide(scores_of(report), None, Policy(), refusals_of(report))
+    assert any("unfit: " in reason for reason in decision.reasons)
+    assert any("loss inf is not under the base's" in reason for reason in decision.reasons)
+
+
+def test_a_worse_index_is_refused_on_the_very_same_questions(
+    tmp_path: Path, tiny_base: str, holdout: list[SftPair]
+) -> None:
+    write_index(tmp_path / "whole")
+    first = [make_chunk("jira:TIKA-4833", TEXTS["jira:TIKA-4833"][2])]
+    build_index(tmp_path / "part", first, {}, HashEmbedder())
+    whole, part = (
+        scores_of(judge(tmp_path / f"{name}-report", tiny_base, tmp_path / name, {}, holdout))
+        for name in ("whole", "part")
+    )
+    policy = Policy(min_shared_questions=len(TEXTS))
+    assert decide(whole, part, policy).reasons == ()
+    reasons = decide(part, whole, policy).reasons
+    for told in ("recall@5 0.111 is under", "recall@5 0.111 is more", "recall@5 on the 9 questions"):
+        assert any(told in reason for reason in reasons), reasons
+
+
+def test_an_adapter_that_learnt_shuffled_answers_is_refused(tmp_path: Path, tiny_base: str) -> None:
+    write_index(tmp_path / "index")
+    taught, held = owned(pairs("train", 48)), owned(pairs("holdout", 12))
+    answers = [one.response for one in taught]
+    shuffled = [
+        replace(one, response=answer) for one, answer in zip(taught, answers[7:] + answers[:7], strict=True)
+    ]
+    right, wrong = (
+        scores_of(
+            judge(
+                tmp_path / f"{name}-report",
+                tiny_base,
+                tmp_path / "index",
+                {"lora_adapter": train(tmp_path / name, tiny_base, some)},
+                held,
+            )
+        )
+        for name, some in (("right", taught), ("wrong", shuffled))
+    )
+    floorless = Policy(min_recall_at_5=0)  # nothing in the index answers these questions
+    assert decide(right, None, floorless).passed
+    assert decide(right, wrong, floorless).passed
+    reasons = decide(wrong, right, floorless).reasons
+    assert any("over the champion's" in reason for reason in reasons), reasons
+
+
+def owned(some: list[SftPair]) -> list[SftPair]:
+    """The same questions, answered by who owns the system that they name."""
+    owners = dict(zip(SYSTEMS, ("Ada", "Grace", "Edsger", "Barbara", "Donald", "Alan"), strict=True))
+    return [
+        replace(one, response=f"{owners[one.instruction.split()[-1].rstrip('?')]} owns it.") for one in some
+    ]
+
+
+def train(folder: Path, base: str, taught: list[SftPair]) -> Path:
+    """Trains an adapter of the tiny base in a second."""
+    from alchemy.training.lora import train_lora
+
+    options = TrainOptions(max_tokens=20_000, max_length=128, learning_rate=1e-2, batch_tokens=256, epochs=10)
+    folder.mkdir()
+    train_lora(base, taught, [], LoraOptions(r=8, alpha=16), options, device="cpu", folder=folder)
+    return folder
