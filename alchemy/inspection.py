@@ -1,7 +1,7 @@
 """Hard stops: is a candidate whole, safe to load, and made from what it claims to be made from?
 
 Facts are gathered here and decided on in `gate`; how good a candidate is, is `evaluation`'s to say. Nothing
-is trusted because of its name: every file is read. One fault never hides another, so all are told at once.
+is trusted because of its name: every file is read. All faults are told at once, not only the first.
 """
 
 import re
@@ -59,14 +59,14 @@ def inspect_candidate(
         faults += inspect_adapter(artifacts.fetch(adapter), release.base_model, name)
     for name, version in {"faiss_index": release.index, **release.adapters}.items():
         faults += inspect_lineage(artifacts, name, version)
-    judges = [*adapters.values(), *([evaluation] if evaluation else [])]
-    versions = sorted({one.inputs["sft_pairs"] for one in judges if "sft_pairs" in one.inputs})
-    taught = [one for version in versions if (one := _whole(artifacts, "sft_pairs", version, faults))]
-    for pairs in taught:
-        faults += inspect_pairs(artifacts, pairs, count_leaks)
-    for judging in taught:
-        if evaluation and judging.version == evaluation.inputs["sft_pairs"]:
-            faults += [fault for pairs in taught for fault in inspect_splits(artifacts, pairs, judging)]
+    learnt_or_judged = [one for one in (*adapters.values(), evaluation) if one and "sft_pairs" in one.inputs]
+    versions = sorted({one.inputs["sft_pairs"] for one in learnt_or_judged})
+    pairs = {version: _whole(artifacts, "sft_pairs", version, faults) for version in versions}
+    judged_by = pairs.get(evaluation.inputs.get("sft_pairs", "")) if evaluation else None
+    for one in filter(None, pairs.values()):
+        faults += inspect_pairs(artifacts, one, count_leaks)
+        if judged_by:
+            faults += inspect_splits(artifacts, one, judged_by)
     return tuple(dict.fromkeys(faults))
 
 

@@ -76,13 +76,9 @@ def release(
     settings: ResourceParam[Settings],
 ) -> MaterializeResult:
     """Makes the record, asks the gate, and moves the aliases."""
-    artifacts, policy = store.artifacts, read_policy(settings.gate)
+    artifacts = store.artifacts
     evaluated = artifacts.latest("evaluation")
-    report = orjson.loads((artifacts.fetch(evaluated) / REPORT).read_bytes())
     champion = read_release_alias(artifacts, "champion")
-    policy_file = (
-        str(settings.gate) if settings.gate.is_file() else f"{settings.gate} is missing: built-in numbers"
-    )
     names = [GENERAL, *catalog.catalog.adapters]
     made = Release(
         index=evaluated.inputs["faiss_index"],
@@ -90,16 +86,11 @@ def release(
         base_model=catalog.catalog.model_c.model_id,
         embedder=catalog.catalog.model_b.model_id,
         reranker=catalog.catalog.reranker.model_id,
-        weights=weights_of(report),
+        weights=weights_of(_report(artifacts, evaluated.version)),
         prompts=PROMPTS_VERSION,
         evaluation=evaluated.version,
     )
-
-    sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
-    found = inspect_candidate(artifacts, made, lambda text: len(sanitizer.leaks(text)))
-    decision = decide(
-        scores_of(report), _champion_scores(artifacts, champion), policy, (*refusals_of(report), *found)
-    )
+    decision, facts = _judge(artifacts, made, champion, settings)
 
     def build(draft: Draft, _: Inputs) -> dict[str, Any]:
         (draft.folder / RECORD).write_bytes(release_line(made))
@@ -114,26 +105,36 @@ def release(
     )
     version = str(result.metadata["sha256"])
     if champion is None or champion.release != version:
-        facts = {
-            "champion": champion.release if champion else None,
-            **asdict(decision),
-            "policy": policy.model_dump(),
-            "policy_file": policy_file,
-        }
-        note_judgment(artifacts, version, facts)
+        seen = champion.release if champion else None
+        note_judgment(artifacts, version, {"champion": seen, "passed": decision.passed, **facts})
     _move(artifacts, version, champion, decision)
     context.log.info(f"release {version}: {'champion' if decision.passed else '; '.join(decision.reasons)}")
     check = AssetCheckResult(
         check_name="gate",
         passed=decision.passed,
         severity=AssetCheckSeverity.ERROR,
-        metadata={
-            "reasons": list(decision.reasons),
-            "policy": policy.model_dump(),
-            "policy_file": policy_file,
-        },
+        metadata=facts,
     )
     return result._replace(check_results=[check])
+
+
+def _judge(
+    artifacts: Artifacts, made: Release, champion: Alias | None, settings: Settings
+) -> tuple[Decision, dict[str, Any]]:
+    """The gate's decision, and what goes on record with it: every reason and the policy that held."""
+    policy = read_policy(settings.gate)
+    report, before = _report(artifacts, made.evaluation), None
+    sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
+    found = inspect_candidate(artifacts, made, lambda text: len(sanitizer.leaks(text)))
+    if champion:
+        before = scores_of(_report(artifacts, read_release(artifacts, champion.release).evaluation))
+    decision = decide(scores_of(report), before, policy, [*refusals_of(report), *found])
+    file = str(settings.gate) if settings.gate.is_file() else f"{settings.gate} is missing: built-in numbers"
+    return decision, {
+        "reasons": list(decision.reasons),
+        "policy": policy.model_dump(),
+        "policy_file": file,
+    }
 
 
 def _move(artifacts: Artifacts, version: str, champion: Alias | None, decision: Decision) -> None:
@@ -149,8 +150,5 @@ def _move(artifacts: Artifacts, version: str, champion: Alias | None, decision: 
         raise Conflict("another promotion won while this release was judged; run the asset again") from error
 
 
-def _champion_scores(artifacts: Artifacts, champion: Alias | None) -> Any:
-    if champion is None:
-        return None
-    judged = artifacts.get("evaluation", read_release(artifacts, champion.release).evaluation)
-    return scores_of(orjson.loads((artifacts.fetch(judged) / REPORT).read_bytes()))
+def _report(artifacts: Artifacts, evaluation: str) -> Any:
+    return orjson.loads((artifacts.fetch(artifacts.get("evaluation", evaluation)) / REPORT).read_bytes())

@@ -166,6 +166,27 @@ def test_an_index_that_scores_the_same_is_released_as_itself(own_line: Line) -> 
     assert previous.release == before.release
 
 
+def test_a_decision_without_a_policy_file_says_so(own_line: Line, tmp_path: Path) -> None:
+    bare = Line.of(own_line.settings.model_copy(update={"gate": tmp_path / "none.toml"}))
+    with republished(bare, "faiss_index") as folder:
+        (folder / "note.txt").write_text("another version that finds the same")
+    run = bare.materialize(*JUDGED)
+    assert run.success, run.error
+    judged = describe(bare.artifacts, champion(bare.artifacts).release)["gate"]
+    assert judged["policy"] == Policy().model_dump()
+    assert judged["policy_file"] == f"{tmp_path / 'none.toml'} is missing: built-in numbers"
+
+
+def test_a_wrong_policy_stops_the_release_and_names_the_entry(own_line: Line, tmp_path: Path) -> None:
+    before = champion(own_line.artifacts)
+    (tmp_path / "gate.toml").write_text("min_recall_at_5 = 50\n")
+    wrong = Line.of(own_line.settings.model_copy(update={"gate": tmp_path / "gate.toml"}))
+    run = wrong.materialize("release")
+    assert not run.success
+    assert "min_recall_at_5: Input should be less than or equal to 1" in run.error
+    assert champion(own_line.artifacts) == before
+
+
 def test_what_the_gate_refused_can_be_forced_and_taken_back(own_line: Line) -> None:
     before = champion(own_line.artifacts)
     publish_index(own_line, list(islice(chunks_of(own_line), 5)))
