@@ -5,6 +5,7 @@ adapters are judged by their loss on holdout pairs, which no training has seen. 
 reproducible; times are measurements and returned apart.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -14,15 +15,16 @@ from typing import Any
 import orjson
 
 from alchemy.catalog import BaseModelEntry
+from alchemy.errors import BadInput
 from alchemy.gate import Scores
 from alchemy.records import Chunk, SftPair, fingerprint
 from alchemy.retrieval.calibrate import tune_weights
 from alchemy.retrieval.embed import Embedding
-from alchemy.retrieval.evaluate import Question, evaluate
+from alchemy.retrieval.evaluate import Question, evaluate, ndcg, recall
 from alchemy.retrieval.fuse import SearchWeights
-from alchemy.retrieval.index import Index
+from alchemy.retrieval.index import Filters, Index
 from alchemy.retrieval.rerank import Reranking
-from alchemy.retrieval.search import Searcher
+from alchemy.retrieval.search import Searcher, SearchResult
 from alchemy.settings import SearchOptions
 from alchemy.training.base import load_base
 from alchemy.training.evaluate import held_out_loss
@@ -64,26 +66,30 @@ def judge_candidate(
     defaults = SearchWeights(quant=options.quant_weight)
     with closing(Index.open(candidate.index)) as index:
 
-        def searching(weights: SearchWeights) -> closing[Searcher]:
-            return closing(Searcher(index, candidate.embedder, candidate.reranker, weights))
+        def searching(weights: SearchWeights) -> closing["_Listener"]:
+            return closing(_Listener(index, candidate.embedder, candidate.reranker, weights))
 
         with searching(defaults) as searcher:
             tuned = tune_weights(searcher, questions_of(tuning), options, progress)
         with searching(tuned) as searcher:
             retrieval = asdict(evaluate(searcher, questions, options, progress))
+            by_question = searcher.by_question(questions)
         leaks = sum(count_leaks(chunk.text) for chunk in _chunks(index))
     times = {name: retrieval.pop(name) for name in ("seconds_p50", "seconds_p95")}
     report = {
         # Two candidates may score the same; without their names they would share one evaluation.
         "judged": dict(candidate.versions),
         "retrieval": retrieval if questions else None,
+        "by_question": by_question,
         "weights": asdict(tuned),
         "adapters": _adapter_losses(candidate, _some(held, MOST_PAIRS)),
         "leaks": leaks,
     }
     (folder / REPORT).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     (folder / RENDERED).write_text(render(report), encoding="utf-8")
-    return {"rows": len(questions), **asdict(scores_of(report)), **times}
+    headline = asdict(scores_of(report))
+    del headline["by_question"]
+    return {"rows": len(questions), **headline, **times}
 
 
 def questions_of(pairs: Iterable[SftPair]) -> list[Question]:
@@ -99,15 +105,22 @@ def questions_of(pairs: Iterable[SftPair]) -> list[Question]:
 
 def scores_of(report: Mapping[str, Any]) -> Scores:
     """What the gate looks at. Of several adapters the worst decides."""
-    retrieval, adapters = report["retrieval"], report["adapters"].values()
-    worst = max(adapters, key=lambda one: one["loss"] / one["base_loss"], default=None)
+    retrieval = report["retrieval"]
+    measured = [one for one in report["adapters"].values() if "refused" not in one]
+    worst = max(measured, key=lambda one: _loss(one) / one["base_loss"], default=None)
     return Scores(
         recall_at_5=retrieval["recall_at_5"]["mean"] if retrieval else None,
         ndcg_at_10=retrieval["ndcg_at_10"]["mean"] if retrieval else None,
         base_loss=worst["base_loss"] if worst else None,
-        adapter_loss=worst["loss"] if worst else None,
+        adapter_loss=_loss(worst) if worst else None,
         leaks=report["leaks"],
+        by_question=report.get("by_question", {}),  # older reports have only the means
     )
+
+
+def refusals_of(report: Mapping[str, Any]) -> list[str]:
+    """Why adapters could not be judged at all."""
+    return [one["refused"] for one in report["adapters"].values() if "refused" in one]
 
 
 def weights_of(report: Mapping[str, Any]) -> SearchWeights:
@@ -134,8 +147,11 @@ def render(report: Mapping[str, Any]) -> str:
     lines += ["", "## Adapters: loss on held-out pairs", ""]
     lines += ["| adapter | base | adapter | change |", "|---|---|---|---|"]
     for name, one in report["adapters"].items():
-        change = one["loss"] / one["base_loss"] - 1
-        lines.append(f"| {name} | {one['base_loss']:.3f} | {one['loss']:.3f} | {change:+.1%} |")
+        if "refused" in one:
+            lines.append(f"| {name} | {one['base_loss']:.3f} | refused | |")
+            continue
+        change = _loss(one) / one["base_loss"] - 1
+        lines.append(f"| {name} | {one['base_loss']:.3f} | {_loss(one):.3f} | {change:+.1%} |")
     lines += ["", f"Leaks found in what would be served: {report['leaks']}", ""]
     return "\n".join(lines)
 
@@ -145,19 +161,58 @@ def _chunks(index: Index, block: int = 512) -> Iterator[Chunk]:
         yield from index.chunks(range(start, min(start + block, index.count)))
 
 
-def _adapter_losses(candidate: Candidate, pairs: Sequence[SftPair]) -> dict[str, dict[str, float]]:
-    """Nats per response token with and without every adapter; empty where there is nothing to judge by."""
+class _Listener(Searcher):
+    """A searcher that remembers which documents it found, so that two releases can be compared in pairs."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._found: dict[str, list[str]] = {}
+
+    def search(self, query: str, options: SearchOptions, filters: Filters | None = None) -> SearchResult:
+        result = super().search(query, options, filters)
+        self._found[query] = list(dict.fromkeys(one.chunk.document_id for one in result.passages))
+        return result
+
+    def by_question(self, questions: Iterable[Question]) -> dict[str, dict[str, float]]:
+        """What the gate compares, by question and the documents that answer it."""
+        values = {}
+        for one in questions:
+            if one.document_ids:
+                found = self._found[one.question]
+                values[fingerprint(one.question, one.document_ids)] = {
+                    "recall_at_5": recall(found, one.document_ids, 5),
+                    "ndcg_at_10": ndcg(found, one.document_ids),
+                }
+        return values
+
+
+def _loss(adapter: Mapping[str, Any]) -> float:
+    """A loss that is not a number is null in JSON; no loss is worse."""
+    return math.inf if adapter["loss"] is None else float(adapter["loss"])
+
+
+def _adapter_losses(candidate: Candidate, pairs: Sequence[SftPair]) -> dict[str, dict[str, Any]]:
+    """Nats per response token with and without every adapter; empty where there is nothing to judge by.
+
+    An adapter that must not be loaded, or does not fit, is `refused` with the reason: the gate tells it.
+    """
     if not pairs:
         return {}
     base = load_base(candidate.base.model_id, candidate.base.device, candidate.models)
     plain = held_out_loss(base, None, pairs)
-    losses = {}
+    losses: dict[str, dict[str, Any]] = {}
     for name, folder in candidate.adapters.items():
-        adapted = held_out_loss(base, folder, pairs)
+        try:
+            adapted = held_out_loss(base, folder, pairs)
+        except BadInput as error:
+            reason = str(error).replace(str(folder), name)  # a report knows nothing of this machine
+            losses[name] = {"base_loss": plain.loss, "refused": reason}
+            continue
+        finite = math.isfinite(adapted.loss)
         losses[name] = {
             "base_loss": plain.loss,
-            "loss": adapted.loss,
-            "perplexity": adapted.perplexity,
+            "loss": adapted.loss if finite else None,
+            "perplexity": adapted.perplexity if finite else None,
             "pairs": adapted.pairs,
         }
     return losses

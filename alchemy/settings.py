@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     models: Path = Field(Path("data/models"), description="Folder of model weights.")
     cache: Path = Field(Path("data/cache"), description="Local copies of remote artifacts, and other caches.")
     catalog: Path = Field(Path("models.yaml"), description="Path of models.yaml.")
+    gate: Path = Field(
+        Path("gate.toml"), description="The gate's policy; without the file its built-in numbers hold."
+    )
     salt: SecretStr | None = Field(None, description="Secret key of the pseudonyms; required in production.")
     api_key: SecretStr | None = Field(None, description="Bearer key of the service; required in production.")
     redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="Required in production.")

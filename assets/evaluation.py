@@ -38,7 +38,7 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
         group_name="release",
         kinds={"json"},
         owners=["team:ml-platform"],
-        code_version="1",
+        code_version="2",
         deps=[faiss_index, sft_pairs, *(AssetKey(name) for name in adapters)],
     )
     def evaluation(

@@ -11,13 +11,15 @@ from dagster import (
     AssetExecutionContext,
     AssetSpec,
     MaterializeResult,
+    ResourceParam,
     multi_asset,
 )
 
 from alchemy.artifacts import Artifacts, Draft
 from alchemy.errors import Conflict
-from alchemy.evaluation import REPORT, scores_of, weights_of
-from alchemy.gate import Decision, Policy, decide
+from alchemy.evaluation import REPORT, refusals_of, scores_of, weights_of
+from alchemy.gate import Decision, decide, read_policy
+from alchemy.inspection import inspect_candidate
 from alchemy.release import (
     RECORD,
     Alias,
@@ -29,7 +31,9 @@ from alchemy.release import (
     read_release_alias,
     release_line,
 )
+from alchemy.settings import Settings
 from alchemy.synthesis.prompts import PROMPTS_VERSION
+from alchemy.text.sanitize import Sanitizer
 from assets.publishing import Inputs, publish
 from assets.training import GENERAL
 from resources.catalog import CatalogResource
@@ -58,19 +62,23 @@ from resources.store import StoreResource
             "gate",
             asset="release",
             blocking=True,
-            description="The release may serve: no leak, over the floors, not worse than the champion.",
+            description=(
+                "The release may serve: whole files, no pickle, known lineage, no leak, over the floors of "
+                "gate.toml, not worse than the champion."
+            ),
         )
     ],
 )
 def release(
-    context: AssetExecutionContext, store: StoreResource, catalog: CatalogResource
+    context: AssetExecutionContext,
+    store: StoreResource,
+    catalog: CatalogResource,
+    settings: ResourceParam[Settings],
 ) -> MaterializeResult:
     """Makes the record, asks the gate, and moves the aliases."""
     artifacts = store.artifacts
     evaluated = artifacts.latest("evaluation")
-    report = orjson.loads((artifacts.fetch(evaluated) / REPORT).read_bytes())
     champion = read_release_alias(artifacts, "champion")
-    decision = decide(scores_of(report), _champion_scores(artifacts, champion), Policy())
     names = [GENERAL, *catalog.catalog.adapters]
     made = Release(
         index=evaluated.inputs["faiss_index"],
@@ -78,10 +86,11 @@ def release(
         base_model=catalog.catalog.model_c.model_id,
         embedder=catalog.catalog.model_b.model_id,
         reranker=catalog.catalog.reranker.model_id,
-        weights=weights_of(report),
+        weights=weights_of(_report(artifacts, evaluated.version)),
         prompts=PROMPTS_VERSION,
         evaluation=evaluated.version,
     )
+    decision, facts = _judge(artifacts, made, champion, settings)
 
     def build(draft: Draft, _: Inputs) -> dict[str, Any]:
         (draft.folder / RECORD).write_bytes(release_line(made))
@@ -96,17 +105,36 @@ def release(
     )
     version = str(result.metadata["sha256"])
     if champion is None or champion.release != version:
-        facts = {"champion": champion.release if champion else None, **asdict(decision)}
-        note_judgment(artifacts, version, facts)
+        seen = champion.release if champion else None
+        note_judgment(artifacts, version, {"champion": seen, "passed": decision.passed, **facts})
     _move(artifacts, version, champion, decision)
     context.log.info(f"release {version}: {'champion' if decision.passed else '; '.join(decision.reasons)}")
     check = AssetCheckResult(
         check_name="gate",
         passed=decision.passed,
         severity=AssetCheckSeverity.ERROR,
-        metadata={"reasons": list(decision.reasons), "policy": asdict(Policy())},
+        metadata=facts,
     )
     return result._replace(check_results=[check])
+
+
+def _judge(
+    artifacts: Artifacts, made: Release, champion: Alias | None, settings: Settings
+) -> tuple[Decision, dict[str, Any]]:
+    """The gate's decision, and what goes on record with it: every reason and the policy that held."""
+    policy = read_policy(settings.gate)
+    report, before = _report(artifacts, made.evaluation), None
+    sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
+    found = inspect_candidate(artifacts, made, lambda text: len(sanitizer.leaks(text)))
+    if champion:
+        before = scores_of(_report(artifacts, read_release(artifacts, champion.release).evaluation))
+    decision = decide(scores_of(report), before, policy, [*refusals_of(report), *found])
+    file = str(settings.gate) if settings.gate.is_file() else f"{settings.gate} is missing: built-in numbers"
+    return decision, {
+        "reasons": list(decision.reasons),
+        "policy": policy.model_dump(),
+        "policy_file": file,
+    }
 
 
 def _move(artifacts: Artifacts, version: str, champion: Alias | None, decision: Decision) -> None:
@@ -122,8 +150,5 @@ def _move(artifacts: Artifacts, version: str, champion: Alias | None, decision: 
         raise Conflict("another promotion won while this release was judged; run the asset again") from error
 
 
-def _champion_scores(artifacts: Artifacts, champion: Alias | None) -> Any:
-    if champion is None:
-        return None
-    judged = artifacts.get("evaluation", read_release(artifacts, champion.release).evaluation)
-    return scores_of(orjson.loads((artifacts.fetch(judged) / REPORT).read_bytes()))
+def _report(artifacts: Artifacts, evaluation: str) -> Any:
+    return orjson.loads((artifacts.fetch(artifacts.get("evaluation", evaluation)) / REPORT).read_bytes())

@@ -14,6 +14,7 @@ import pytest
 
 from alchemy.artifacts import MANIFEST, Artifacts, Request
 from alchemy.catalog import load_catalog
+from alchemy.gate import Policy
 from alchemy.parts import read_parts
 from alchemy.records import Chunk
 from alchemy.release import Alias, describe, list_releases, promote, read_release, read_release_alias
@@ -45,11 +46,11 @@ def publish_index(line: Line, chunks: list[Chunk]) -> str:
 
 
 @contextmanager
-def republished_index(line: Line) -> Iterator[Path]:
-    """A copy of the index's files; what the block changes in it becomes the latest version."""
-    latest = line.artifacts.latest("faiss_index")
+def republished(line: Line, asset: str) -> Iterator[Path]:
+    """A copy of the asset's files; what the block changes in it becomes the latest version."""
+    latest = line.artifacts.latest(asset)
     with TemporaryDirectory() as name:
-        folder = Path(name) / "index"
+        folder = Path(name) / "copy"
         shutil.copytree(line.artifacts.fetch(latest), folder, ignore=shutil.ignore_patterns(MANIFEST))
         yield folder
 
@@ -57,7 +58,7 @@ def republished_index(line: Line) -> Iterator[Path]:
             shutil.copytree(folder, target, dirs_exist_ok=True)
             return {"rows": latest.metrics["rows"]}
 
-        line.artifacts.materialize(Request("faiss_index", latest.inputs, "faulty", {}), build)
+        line.artifacts.materialize(Request(asset, latest.inputs, "faulty", {}), build)
 
 
 def chunks_of(line: Line) -> list[Chunk]:
@@ -80,6 +81,8 @@ def assert_refused(line: Line, run: Run, before: Alias, *reasons: str) -> None:
     assert record["gate"]["passed"] is False
     assert record["gate"]["reasons"] == told
     assert record["gate"]["champion"] == before.release
+    assert record["gate"]["policy"] == Policy().model_dump()
+    assert record["gate"]["policy_file"] == "gate.toml"
     assert record["aliases"] == ["candidate"]
 
 
@@ -112,9 +115,32 @@ def test_a_secret_that_reached_the_index_is_refused(own_line: Line) -> None:
     assert_refused(own_line, run, before, "1 secrets or personal data are left")
 
 
+def test_an_adapter_with_a_pickle_and_weights_of_nothing_is_refused(own_line: Line) -> None:
+    """It cannot be judged, and that is on record too: no stage fails before the gate can say why."""
+    before = champion(own_line.artifacts)
+    with republished(own_line, "lora_adapter") as folder:
+        (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
+        weights = folder / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    run = own_line.materialize(*JUDGED)
+    assert_refused(own_line, run, before, "adapter_model.bin is a pickle")
+    report = run.metadata["evaluation"]["report"]
+    assert "| lora_adapter |" in report
+    assert "refused" in report
+
+
+def test_pairs_that_judge_and_teach_at_once_are_refused(own_line: Line) -> None:
+    before = champion(own_line.artifacts)
+    with republished(own_line, "sft_pairs") as folder:
+        taught = (folder / "sft_train.jsonl").read_bytes()
+        (folder / "sft_train.jsonl").write_bytes(taught + (folder / "sft_holdout.jsonl").read_bytes())
+    run = own_line.materialize("lora_adapter", *JUDGED)
+    assert_refused(own_line, run, before, "held-out documents are in the training pairs too")
+
+
 def test_an_index_with_broken_bytes_makes_no_release_at_all(own_line: Line) -> None:
     before, releases = champion(own_line.artifacts), list_releases(own_line.artifacts)
-    with republished_index(own_line) as folder:
+    with republished(own_line, "faiss_index") as folder:
         vectors = folder / "vectors.faiss"
         vectors.write_bytes(vectors.read_bytes()[:1000])
     run = own_line.materialize(*JUDGED)
@@ -128,7 +154,7 @@ def test_an_index_with_broken_bytes_makes_no_release_at_all(own_line: Line) -> N
 def test_an_index_that_scores_the_same_is_released_as_itself(own_line: Line) -> None:
     """Equal numbers are not equal things: the release names the index that was judged, not one before it."""
     before = champion(own_line.artifacts)
-    with republished_index(own_line) as folder:
+    with republished(own_line, "faiss_index") as folder:
         (folder / "note.txt").write_text("another version that finds the same")
     version = own_line.artifacts.latest("faiss_index").version
     assert version != read_release(own_line.artifacts, before.release).index
@@ -138,6 +164,27 @@ def test_an_index_that_scores_the_same_is_released_as_itself(own_line: Line) -> 
     previous = read_release_alias(own_line.artifacts, "previous")
     assert previous is not None
     assert previous.release == before.release
+
+
+def test_a_decision_without_a_policy_file_says_so(own_line: Line, tmp_path: Path) -> None:
+    bare = Line.of(own_line.settings.model_copy(update={"gate": tmp_path / "none.toml"}))
+    with republished(bare, "faiss_index") as folder:
+        (folder / "note.txt").write_text("another version that finds the same")
+    run = bare.materialize(*JUDGED)
+    assert run.success, run.error
+    judged = describe(bare.artifacts, champion(bare.artifacts).release)["gate"]
+    assert judged["policy"] == Policy().model_dump()
+    assert judged["policy_file"] == f"{tmp_path / 'none.toml'} is missing: built-in numbers"
+
+
+def test_a_wrong_policy_stops_the_release_and_names_the_entry(own_line: Line, tmp_path: Path) -> None:
+    before = champion(own_line.artifacts)
+    (tmp_path / "gate.toml").write_text("min_recall_at_5 = 50\n")
+    wrong = Line.of(own_line.settings.model_copy(update={"gate": tmp_path / "gate.toml"}))
+    run = wrong.materialize("release")
+    assert not run.success
+    assert "min_recall_at_5: Input should be less than or equal to 1" in run.error
+    assert champion(own_line.artifacts) == before
 
 
 def test_what_the_gate_refused_can_be_forced_and_taken_back(own_line: Line) -> None:
