@@ -86,7 +86,7 @@ def answered(line: Line) -> list[str]:
 @pytest.mark.parametrize(
     ("place", "calls", "asset", "before"),
     [
-        ("embedding", 3, "faiss_index", UP_TO_INSIGHTS),
+        ("embedding", 1, "faiss_index", UP_TO_INSIGHTS),
         ("publishing", 3, "faiss_index", UP_TO_INSIGHTS),
         ("training", 4, "lora_adapter", (*UP_TO_INSIGHTS, "sft_pairs")),
         ("publishing", 1, "lora_adapter", (*UP_TO_INSIGHTS, "sft_pairs")),
