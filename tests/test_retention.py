@@ -356,6 +356,14 @@ def test_results_of_objects_that_are_listed_no_more_are_deleted(artifacts: Artif
     assert results(artifacts) < old
 
 
+def test_results_that_are_younger_than_the_grace_stay(artifacts: Artifacts) -> None:
+    run_with(artifacts, "one")
+    artifacts.store.put("processed/objects/0123-disappeared/summary.json", b"{}")
+    soon = datetime.now(UTC)
+    assert planned(artifacts, now=soon).results == ()
+    assert [one.folder for one in planned(artifacts).results] == ["processed/objects/0123-disappeared"]
+
+
 @pytest.mark.parametrize("change", ["salt", "listing"])
 def test_results_are_left_alone_where_the_corpus_was_made_otherwise(
     artifacts: Artifacts, change: str
