@@ -82,9 +82,11 @@ def plan_prune(
     """
     cutoff = (now or datetime.now(UTC)) - grace
     versions = {asset: artifacts.versions(asset) for asset in known_assets(artifacts)}
-    young = [one for found in versions.values() for one in recent(found, cutoff)]
-    releases = _kept_releases(artifacts, versions["release"], young, keep)
-    roots = {(one.asset, one.version) for one in young} | set(_latest(artifacts, versions))
+    roots = {(one.asset, one.version) for found in versions.values() for one in recent(found, cutoff)}
+    roots |= set(_latest(artifacts, versions))
+    stay = _chosen_releases(artifacts, versions["release"], keep)
+    stay |= {version for asset, version in roots if asset == "release"}
+    releases = [one.version for one in versions["release"] if one.version in stay]
     for release in releases:
         roots |= {("release", release), *read_release(artifacts, release).parts.items()}
     complete = {(one.asset, one.version): one.inputs for found in versions.values() for one in found}
@@ -134,18 +136,14 @@ def reachable(inputs: Mapping[Key, Mapping[str, str]], roots: Iterable[Key]) -> 
     return found
 
 
-def _kept_releases(
-    artifacts: Artifacts, releases: Sequence[Artifact], young: Iterable[Artifact], keep: int
-) -> list[str]:
-    """Ids of the releases that stay: by an alias, by the last events, or young."""
+def _chosen_releases(artifacts: Artifacts, releases: Sequence[Artifact], keep: int) -> set[str]:
+    """Ids of the releases that an alias names, and of those with the last events."""
     last = {
         one.version: max([one.created_at, *(row["at"] for row in history(artifacts, one.version))])
         for one in releases
     }
     newest = sorted(last, key=lambda release: (last[release], release))[-keep:]
-    stay = {*named_releases(artifacts).values(), *newest}
-    stay |= {one.version for one in young if one.asset == "release"}
-    return [one.version for one in releases if one.version in stay]
+    return {*named_releases(artifacts).values(), *newest}
 
 
 def _latest(artifacts: Artifacts, assets: Iterable[str]) -> Iterator[Key]:

@@ -143,11 +143,12 @@ def run_line(
     artifacts: Artifacts,
     raw: Mapping[str, Mapping[str, str]],
     rejected: list[Rejected] | None = None,
+    held_out: str = "",
     **scores: float,
 ) -> str:
     """Makes every asset of `raw` (object -> key of a document -> its text), and a release.
 
-    One part for each object. `wiki_adapter` learns from the wiki alone.
+    One part for each object; of `held_out` no adapter learns. `wiki_adapter` learns from the wiki alone.
     """
     parts: list[list[Document]] = []
     for raw_key, texts in sorted(raw.items()):
@@ -169,8 +170,9 @@ def run_line(
     chunks = publish(artifacts, "rag_chunks", {"cleaned_corpus": corpus.version}, lines(windows))
     of_chunks = {"rag_chunks": chunks.version}
     flat = [one for part in windows for one in part]
-    taught = b"".join(to_line(pair(one)) for one in flat)
-    pairs = publish(artifacts, "sft_pairs", of_chunks, {"sft_train.jsonl": taught})
+    taught = b"".join(to_line(pair(one)) for one in flat if one.raw_key != held_out)
+    asked = b"".join(to_line(replace(pair(one), split="eval")) for one in flat if one.raw_key == held_out)
+    pairs = publish(artifacts, "sft_pairs", of_chunks, {"sft_train.jsonl": taught, "sft_eval.jsonl": asked})
     stored = {"chunks.sqlite": index_of(flat, artifacts.cache.parent)}
     index = publish(artifacts, "faiss_index", of_chunks, stored)
     of_pairs = {"sft_pairs": pairs.version}
@@ -226,6 +228,13 @@ def test_an_adapter_is_named_only_where_its_filter_takes_a_pair_of_the_object(ar
     general, wiki = (f"{name}/{artifacts.latest(name).version}" for name in ("lora_adapter", "wiki_adapter"))
     assert find_impact(artifacts, LOG).adapters == (general,)
     assert find_impact(artifacts, PAGE).adapters == (general, wiki)
+
+
+def test_an_adapter_did_not_come_from_pairs_that_only_judge_it(artifacts: Artifacts) -> None:
+    run_line(artifacts, BOTH, held_out=PAGE)
+    found = find_impact(artifacts, PAGE)
+    assert (len(found.pairs), found.adapters) == (1, ())
+    assert len(found.releases) == 1  # by its index
 
 
 def test_what_was_made_of_a_deleted_object_is_found_in_older_versions(artifacts: Artifacts) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -172,6 +172,7 @@ RUNS = st.lists(st.tuples(CHANGES, st.booleans()), min_size=1, max_size=5)
 
 
 @settings(max_examples=15, deadline=None)
+@example(runs=[([], False), ([(0, "yes")], False), ([(0, None)], False)], keep=1, back=False, after=[])
 @given(runs=RUNS, keep=st.integers(1, 3), back=st.booleans(), after=CHANGES)
 def test_a_prune_never_harms_what_is_kept_nor_the_next_run(
     runs: list[tuple[list[tuple[int, str | None]], bool]],
@@ -353,6 +354,14 @@ def test_results_of_objects_that_are_listed_no_more_are_deleted(artifacts: Artif
     assert len(pruned(artifacts).results) == 1
     assert len(results(artifacts)) == 1
     assert results(artifacts) < old
+
+
+def test_results_that_are_younger_than_the_grace_stay(artifacts: Artifacts) -> None:
+    run_with(artifacts, "one")
+    artifacts.store.put("processed/objects/0123-disappeared/summary.json", b"{}")
+    soon = datetime.now(UTC)
+    assert planned(artifacts, now=soon).results == ()
+    assert [one.folder for one in planned(artifacts).results] == ["processed/objects/0123-disappeared"]
 
 
 @pytest.mark.parametrize("change", ["salt", "listing"])
