@@ -35,7 +35,7 @@ class CleanOptions(Options):
     extract_seconds: float = Field(60.0, gt=0, description="Time limit of one PDF or Office extraction.")
     extract_memory_mb: int = Field(2048, ge=256, description="Memory limit of one PDF or Office extraction.")
     part_bytes: int = Field(
-        256 << 10,
+        64 << 10,
         ge=1,
         description="Raw bytes behind one part file, about; more in a corpus over 1,000 parts.",
     )
