@@ -1,5 +1,6 @@
 """The asset checks of the corpus, against artifacts that were washed or forged for them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,18 @@ def test_a_secret_in_any_field_of_a_chunk_is_found(field: str, tmp_path: Path) -
         assert secret not in str(shown.metadata)
 
 
+def test_a_version_whose_context_the_header_cuts_off_is_no_leak(resource: StoreResource) -> None:
+    section = "WebSphere versions < 6.1.0.29 > No feature pack"
+    chunk = replace(make_chunk("See below."), section=section, header="confluence | …sions < 6.1.0.29 > No")
+    publish(resource.artifacts, chunk)
+    assert result(chunk_leaks(resource, Settings())).passed
+    publish(resource.artifacts, replace(chunk, header="confluence | …sions < 6.1.0.30 > No"))
+    assert not result(chunk_leaks(resource, Settings())).passed
+
+
 def publish(artifacts: Artifacts, chunk: Chunk) -> None:
     def build(folder: Path) -> dict[str, Any]:
         (folder / "part-00000.jsonl").write_bytes(to_line(chunk))
         return {"rows": 1}
 
-    artifacts.materialize(Request("rag_chunks", {}, "1"), build)
+    artifacts.materialize(Request("rag_chunks", {"chunk": chunk.header}, "1"), build)
