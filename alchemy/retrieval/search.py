@@ -78,7 +78,8 @@ class Searcher:
         started = time.perf_counter()
         evidence, seconds = self.gather(query, options, filters)
         order = fuse.rerank_order(evidence, self.weights)
-        evidence, reading = self.rerank(query, evidence, order[: options.rerank])
+        asked = options.rerank if self.weights.rerank else 0  # 0: tuning found that it does not help here
+        evidence, reading = self.rerank(query, evidence, order[:asked])
         passages = self._choose(evidence, options.top_k)
         support = fuse.support(evidence, self.weights)
         relevance = float(support.max(initial=0.0))
