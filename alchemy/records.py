@@ -142,6 +142,7 @@ class Chunk:
     raw_key: str
     raw_sha256: str
     locator: str
+    updated: str = ""  # of the document: ISO 8601, "" where the format has no date
 
     @property
     def embed_text(self) -> str:

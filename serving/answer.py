@@ -5,6 +5,7 @@ whole answer, or `Failed`.
 """
 
 import re
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,11 @@ class Filters(_Wire):
 
     sources: list[Literal[SOURCES]] = Field(default_factory=list)  # type: ignore[valid-type]
     projects: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=100)
+    kinds: list[Annotated[str, Field(max_length=40)]] = Field(
+        default_factory=list, max_length=20, description="commit, pull_request, issue, page, file, ..."
+    )
+    since: date | None = Field(None, description="First day of the document's last change.")
+    until: date | None = Field(None, description="The first day that is too late.")
 
 
 class Question(_Wire):

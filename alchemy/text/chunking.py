@@ -20,7 +20,7 @@ from alchemy.records import Block, BlockKind, Chunk, Document, fingerprint, read
 from alchemy.settings import ChunkOptions
 from alchemy.text.sentences import CJK, split_sentences
 
-CHUNKER_VERSION = "2"  # part of every chunk id: raise it whenever other chunks come out
+CHUNKER_VERSION = "3"  # part of every chunk id: raise it whenever other chunks come out
 
 Count = Callable[[list[str]], list[int]]
 
@@ -271,6 +271,7 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
             raw_key=document.raw_key,
             raw_sha256=document.raw_sha256,
             locator=document.locator,
+            updated=document.updated,
         )
         for number, (window, section) in enumerate(windows)
     ]
