@@ -143,6 +143,7 @@ class Chunk:
     raw_sha256: str
     locator: str
     updated: str = ""  # of the document: ISO 8601, "" where the format has no date
+    gap: str = ""  # the white space after the chunk before; "" where the two overlap
 
     @property
     def embed_text(self) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from alchemy.records import Chunk
 from alchemy.retrieval.search import Passage
 from alchemy.text.sentences import split_sentences
 from serving.answer import Citation, is_chinese
@@ -129,7 +130,7 @@ def without_strangers(text: str, passages: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A run of sentences of passage `number`; positions are those in the chunk's text."""
+    """A run of sentences of passage `number`; positions are those in its text."""
 
     number: int
     passage: Passage
@@ -138,13 +139,18 @@ class _Span:
 
     @property
     def text(self) -> str:
-        return self.passage.chunk.text[self.start : self.end]
+        return self.passage.text[self.start : self.end]
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.passage.chunk_at(self.passage.start + self.start)
 
 
 def _spans(number: int, passage: Passage) -> list[_Span]:
     """The sentences of a passage, each row of a table for itself, without the headings above them."""
-    text, spans = passage.chunk.text, []
-    headings = {part.strip() for part in (passage.chunk.title, *passage.chunk.section.split(" > "))}
+    text, spans = passage.text, []
+    above = [part for chunk in passage.chunks for part in (chunk.title, *chunk.section.split(" > "))]
+    headings = {part.strip() for part in above}
     for start, end in split_sentences(text):
         lines = _lines(text, start, end)
         if len(lines) > 1 and all(_TABLE in text[first:last] for first, last in lines):
@@ -187,7 +193,7 @@ def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
 
 def _fit(span: _Span, asked: set[str], found: set[str], weight: dict[str, float]) -> float:
     """Share of the question that the sentence covers. What its title says already, it need not repeat."""
-    chunk = span.passage.chunk
+    chunk = span.chunk
     above = _terms(f"{chunk.title} {chunk.section}")
     weigh = {term: weight[term] * (_ABOVE if term in above else 1.0) for term in asked}
     return sum(weigh[term] for term in asked & found) / (sum(weigh.values()) or 1.0)
@@ -226,14 +232,14 @@ def _following(spans: Sequence[_Span], best: int) -> list[int]:
     after = best + 1
     if after == len(spans) or spans[after].number != spans[best].number:
         return []
-    text = spans[best].passage.chunk.text
+    text = spans[best].passage.text
     short = spans[after].end - spans[best].start <= _READABLE
     reads_on = "\n\n" not in text[spans[best].end : spans[after].start] and _TABLE not in spans[best].text
     return [after] if short and (reads_on or not _STATEMENT.search(spans[best].text)) else []
 
 
 def _touch(first: _Span, second: _Span) -> bool:
-    between = first.passage.chunk.text[first.end : second.start]
+    between = first.passage.text[first.end : second.start]
     return first.end <= second.start and not between.strip()
 
 
@@ -250,7 +256,7 @@ def _runs(spans: Iterable[_Span]) -> list[_Span]:
 
 
 def _citation(span: _Span) -> Citation:
-    chunk = span.passage.chunk
+    chunk = span.chunk
     start = span.start + len(span.text) - len(span.text.lstrip())
     end = span.end - (len(span.text) - len(span.text.rstrip()))
     return Citation(
@@ -261,9 +267,9 @@ def _citation(span: _Span) -> Citation:
         title=chunk.title,
         source=chunk.source,
         url=chunk.url,
-        quote=chunk.text[start:end],
-        start=chunk.start + start,
-        end=chunk.start + end,
+        quote=span.passage.text[start:end],
+        start=span.passage.start + start,
+        end=span.passage.start + end,
         raw_key=chunk.raw_key,
         raw_sha256=chunk.raw_sha256,
         locator=chunk.locator,

@@ -189,7 +189,7 @@ class Index:
         found = dict(self._rows(query, [int(number) for number in numbers]))
         return [from_line(Chunk, found[int(number)]) for number in numbers]
 
-    def allowed(self, filters: Filters | None) -> Ids | None:
+    def allowed(self, filters: Filters) -> Ids | None:
         """Passage numbers that match the filters, ascending; None where everything does."""
         return self._allowed(filters) if filters else None
 
