@@ -32,6 +32,7 @@ from serving.answer import (
     Done,
     Event,
     Failed,
+    Filters,
     Intuition,
     Question,
     Source,
@@ -66,6 +67,8 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     text: str = ""
     answerable: bool = False
+    filters: Filters = field(default_factory=Filters)
+    dropped: Filters = field(default_factory=Filters)
     finalist: str = "none"
     citations: tuple[Citation, ...] = ()
     intuition: Intuition | None = None
@@ -202,6 +205,7 @@ class Coordinator:
             return None
         finally:
             run.seconds["retrieving"] = run.elapsed
+        run.filters, run.dropped = Filters.of(result.filters), Filters.of(result.dropped)
         self._metrics.relevance.observe(min(max(result.relevance, 0.0), 1.0))
         return result
 
@@ -298,6 +302,8 @@ class Coordinator:
             citations=list(run.citations),
             intuition=run.intuition if run.answerable else None,
             degraded=list(run.degraded),
+            filters=run.filters,
+            dropped=run.dropped,
             seconds={name: round(s, 4) for name, s in (run.seconds | {"total": run.elapsed}).items()},
         )
 

@@ -9,6 +9,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,11 +153,8 @@ class Loader:
 
 
 def _search(searcher: Any) -> Callable[[str, SearchOptions, Filters], SearchResult]:
-    from alchemy.retrieval.index import Filters as IndexFilters
-
     def search(query: str, options: SearchOptions, filters: Filters) -> SearchResult:
-        wanted = IndexFilters(tuple(filters.sources), tuple(filters.projects))
-        found: SearchResult = searcher.search(query, options, wanted)
+        found: SearchResult = searcher.search(query, options, filters.limits, datetime.now(UTC).date())
         return found
 
     return search

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from alchemy.records import Chunk
 from alchemy.retrieval.dense import Dense
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import VECTORS, Filters, Index, build_index
-from alchemy.retrieval.search import Searcher
+from alchemy.retrieval.search import Searcher, SearchResult
 from alchemy.settings import SearchOptions
 from tests.retrieval.conftest import HashEmbedder, make_chunk
 
@@ -119,3 +120,65 @@ def test_completing_filters_never_overrides_what_was_given(given: Filters, other
     for name in ("sources", "projects", "kinds", "since", "until", "access"):
         mine, theirs = getattr(given, name), getattr(other, name)
         assert getattr(both, name) == (theirs if mine == getattr(Filters(), name) else mine)
+
+
+@pytest.fixture(scope="module")
+def history() -> Iterator[Searcher]:
+    """Two commits and an issue about the same thing."""
+    rows = {
+        "git:old": ("git", "commit", "2024-01-05", "The font cache of the broker is kept in memory"),
+        "git:new": ("git", "commit", "2024-06-05", "The font cache of the broker is kept on disk"),
+        "jira:F-1": (
+            "jira",
+            "issue",
+            "2024-07-01",
+            "Since the commits of July the font cache of the broker leaks",
+        ),
+    }
+    chunks = [
+        make_chunk(key, text, 0, source, "P", kind=kind, updated=updated)
+        for key, (source, kind, updated, text) in rows.items()
+    ]
+    with searching(chunks, lists=False) as searcher:
+        yield searcher
+
+
+WIDE = SearchOptions(candidates=9, rerank=0, top_k=9)
+
+
+def found(searcher: Searcher, query: str, filters: Filters = Filters(), **options: bool) -> SearchResult:
+    return searcher.search(query, WIDE.model_copy(update=options), filters, date(2024, 11, 21))
+
+
+def documents_of(result: SearchResult) -> set[str]:
+    return {passage.chunk.document_id for passage in result.passages}
+
+
+def test_what_a_question_asks_for_limits_the_search_and_is_told(history: Searcher) -> None:
+    result = found(history, "Which commits since March are about the font cache of the broker?")
+    assert result.answerable
+    assert documents_of(result) == {"git:new"}
+    assert result.filters == Filters(kinds=("commit",), since="2024-03-01")
+    assert not result.dropped
+
+
+def test_an_inferred_filter_without_an_answer_is_given_up_and_that_is_told(history: Searcher) -> None:
+    question = "Which commits since July are about the font cache of the broker?"
+    result = found(history, question)
+    plain = found(history, question, infer_filters=False)
+    assert (result.passages, result.answerable) == (plain.passages, plain.answerable)
+    assert len(documents_of(result)) == 3
+    assert result.answerable
+    assert not result.filters
+    assert result.dropped == Filters(kinds=("commit",), since="2024-07-01")
+
+
+def test_a_filter_of_the_caller_is_never_given_up(history: Searcher) -> None:
+    mine = Filters(sources=("jira",))
+    result = found(history, "Which commits since March are about the font cache of the broker?", mine)
+    assert documents_of(result) == {"jira:F-1"}
+    assert result.filters == mine
+    assert result.dropped
+    nothing = found(history, "Which commits are about the font cache?", Filters(access=frozenset()))
+    assert not nothing.passages
+    assert not nothing.answerable
