@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alchemy.records import SOURCES
 from alchemy.retrieval.index import Filters as Limits
 
-Stage = Literal["Retrieving", "Consulting", "Fusing"]
+Stage = Literal["Rewriting", "Retrieving", "Consulting", "Fusing"]
 
 # CJK ideographs, with extension A and the compatibility block.
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")

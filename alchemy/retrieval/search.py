@@ -4,7 +4,8 @@
 
 `fuse` holds the formulas. Filters limit the candidates, not the results: a filtered search is never short
 of passages that exist. Filters of the caller hold; those that `analysis` reads in the question are given up
-where nothing answers under them, so that they never cost an answer.
+where nothing answers under them, so that they never cost an answer. A `rewrite` of the question adds to the
+candidates and to their order, and has no say in whether they answer.
 """
 
 import time
@@ -28,12 +29,14 @@ from alchemy.retrieval.index import Filters, Index
 from alchemy.retrieval.lexical import LexicalQuery, best, tokenize, units
 from alchemy.retrieval.neighbors import joined_text, touch
 from alchemy.retrieval.rerank import Reranking
+from alchemy.retrieval.rewrite import Expansion, Rewrite, expand, expanded
 from alchemy.settings import SearchOptions
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 NO_FILTERS = Filters()
+_NO_IDS = np.empty(0, np.int64)
 MAX_PER_DOCUMENT = 3  # chunks of one document in a result, so that one long page does not fill it
 NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages adds nothing
 
@@ -104,7 +107,12 @@ class Searcher:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lexical")
 
     def search(
-        self, query: str, options: SearchOptions, filters: Filters = NO_FILTERS, today: date | None = None
+        self,
+        query: str,
+        options: SearchOptions,
+        filters: Filters = NO_FILTERS,
+        today: date | None = None,
+        rewrite: Rewrite | None = None,
     ) -> SearchResult:
         """The best passages for a question. One without a content word finds nothing and is declined.
 
@@ -113,33 +121,45 @@ class Searcher:
             options: How much to look at and to return.
             filters: What the search is limited to, whatever the question says.
             today: What "last week" in a question counts from; None: it is not understood.
+            rewrite: The question in other words, which find more candidates.
         """
         asked = analyze(query, today) if options.infer_filters else Analysis(query, NO_FILTERS)
         within = filters.completed(asked.filters)
-        found = self._search(asked.query, options, within)
+        found = self._search(asked.query, options, within, rewrite)
         if found.answerable or within == filters:
             return found
-        wider = self._search(query, options, filters)
+        wider = self._search(query, options, filters, rewrite)
         seconds = {name: found.seconds[name] + wider.seconds[name] for name in wider.seconds}
         return replace(wider, seconds=seconds, dropped=asked.filters)
 
-    def _search(self, query: str, options: SearchOptions, filters: Filters) -> SearchResult:
+    def _search(
+        self, query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None
+    ) -> SearchResult:
         started = time.perf_counter()
-        evidence, seconds = self.gather(query, options, filters)
-        order = fuse.rerank_order(evidence, self.weights)
-        evidence, reading = self.rerank(query, evidence, order[: options.rerank])
-        passages = self._choose(evidence, options.top_k)
-        support = fuse.support(evidence, self.weights)
+        extra = self._expand(rewrite, options, filters) if rewrite else None
+        evidence, seconds = self.gather(query, options, filters, extra.ids if extra else _NO_IDS)
+        ranked = expanded(evidence, extra, self.index) if extra else evidence
+        order = fuse.rerank_order(ranked, self.weights)
+        ranked, reading = self.rerank(query, ranked, order[: options.rerank])
+        passages = self._choose(ranked, options.top_k)
+        support = fuse.support(replace(evidence, logit=ranked.logit), self.weights)
         relevance = float(support.max(initial=0.0))
         seconds |= {"rerank": reading, "total": time.perf_counter() - started}
         return SearchResult(
             passages, relevance, relevance >= self.weights.abstain_below and bool(passages), seconds, filters
         )
 
+    def _expand(self, rewrite: Rewrite, options: SearchOptions, filters: Filters) -> Expansion:
+        allowed = self.index.allowed(filters)
+        return expand(rewrite, self.index, self.embedder, options.candidates, allowed)
+
     def gather(
-        self, query: str, options: SearchOptions, filters: Filters = NO_FILTERS
+        self, query: str, options: SearchOptions, filters: Filters = NO_FILTERS, others: Ids = _NO_IDS
     ) -> tuple[Evidence, dict[str, float]]:
-        """First-stage evidence of every candidate, before the cross-encoder, and the seconds it took."""
+        """First-stage evidence of every candidate, before the cross-encoder, and the seconds it took.
+
+        `others` are candidates besides those that the query finds.
+        """
         allowed = self.index.allowed(filters)
         has_content = any(unit.content for unit in units(query))
         if not has_content or (allowed is not None and not len(allowed)):
@@ -150,7 +170,7 @@ class Searcher:
         near, _ = self.index.dense.search(vector, options.candidates, allowed)
         dense_seconds = time.perf_counter() - started
         terms, scores, matching, lexical_seconds = waiting.result()
-        ids = np.union1d(near, matching)
+        ids = np.union1d(np.union1d(near, matching), others)
         evidence = Evidence(
             ids=ids,
             cosine=self.index.dense.cosines(vector, ids),
@@ -243,4 +263,4 @@ def _present(value: np.float32) -> float | None:
 
 def _no_evidence() -> Evidence:
     none = np.empty(0, np.float32)
-    return Evidence(np.empty(0, np.int64), none, none, none, none, none, none, none)
+    return Evidence(_NO_IDS, none, none, none, none, none, none, none)

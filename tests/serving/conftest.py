@@ -24,6 +24,7 @@ from alchemy.records import Chunk
 from alchemy.release import RECORD, Release, promote, read_release, read_release_alias, release_line
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import Filters as Limits
+from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
@@ -92,6 +93,7 @@ class Behavior:
     searched: tuple[Limits, Limits] = (Limits(), Limits())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
+    rewrites: list[Rewrite | None] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -149,8 +151,11 @@ class Knowledge:
         marker, behavior = self.markers[release_id], self.behavior
         closed = threading.Event()
 
-        def search(query: str, options: SearchOptions, filters: Filters) -> SearchResult:
+        def search(
+            query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None
+        ) -> SearchResult:
             behavior.search(query)
+            behavior.rewrites.append(rewrite)
             assert not closed.is_set(), "searched after it was closed"
             behavior.search_options.append(options)
             behavior.filters.append(filters)
