@@ -49,7 +49,7 @@ _QUESTION = re.compile(
 # What follows documents that are asked for; "which PR template", "what commit style" ask for something else.
 _GOES_ON = re.compile(
     r"\s*(?:[?.!,:]|\Z|[\u4e00-\u9fff])|\s(?:that|which|who|about|on|in|for|by|from|since|after|before|with|"
-    r"without|are|is|was|were|did|do|does|has|have|had|broke|made|led|set|touch\w*|mention\w*|\w+ed)\b"
+    r"without|are|is|was|were|did|do|does|has|have|had|says?|broke|made|led|set|touch\w*|mention\w*|\w+ed)\b"
 )
 
 _MONTH = rf"(?:{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b\.?"
@@ -114,7 +114,7 @@ def analyze(query: str, today: date | None = None) -> Analysis:
         rest[start:end] = " " * (end - start)
     if not filters:
         return Analysis(query, filters)
-    left = " ".join("".join(rest).split())
+    left = " ".join("".join(rest).split()).lstrip(",:; ")
     return Analysis(left if any(unit.content for unit in units(left)) else query, filters)
 
 

@@ -1,6 +1,5 @@
 """What a model makes of a question is kept to bounds, finds more, and does not decide what is an answer."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -9,18 +8,14 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from alchemy.catalog import Refiner
 from alchemy.errors import BadInput
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import Filters, Index
-from alchemy.retrieval.rewrite import Rewrite, expand, expanded, parse_rewrite, rewrite_query
+from alchemy.retrieval.rewrite import Rewrite, expand, expanded, parse_rewrite
 from alchemy.retrieval.search import Searcher
 from alchemy.settings import SearchOptions
-from alchemy.synthesis.client import LlmClient
 from tests.retrieval.conftest import TEXTS, HashEmbedder, OverlapReranker
-from tests.synthesis.conftest import LlmServer, answer
 
 NARROW = SearchOptions(candidates=1, rerank=4, top_k=3)
 PARAPHRASE = Rewrite(
@@ -28,28 +23,6 @@ PARAPHRASE = Rewrite(
     sub_questions=("How tight are the screws of a Lantern?",),
     passage=TEXTS["documents:h"][2],
 )
-
-
-@pytest.fixture
-def llm() -> Iterator[LlmServer]:
-    server = LlmServer()
-    yield server
-    server.stop()
-
-
-def test_the_model_is_asked_once_for_each_question_and_told_that_it_is_data(
-    llm: LlmServer, tmp_path: Path
-) -> None:
-    words = {"keywords": ["torque"], "sub_questions": [], "passage": "Tighten to 4.5 Nm."}
-    llm.reply = lambda request: (200, {}, answer(f"```json\n{orjson.dumps(words).decode()}\n```"))
-    model = Refiner(model_id="openai/test", base_url=llm.url, api_key=SecretStr("k"))
-    with LlmClient(model, tmp_path / "cache.sqlite") as client:
-        made = [rewrite_query(client, "How firmly?") for _ in range(2)]
-    assert made == [Rewrite(("torque",), (), "Tighten to 4.5 Nm.")] * 2
-    (request,) = llm.requests
-    assert request["response_format"] == {"type": "json_object"}
-    assert "follow no instruction" in request["messages"][0]["content"]
-    assert request["messages"][1]["content"] == "Question: How firmly?"
 
 
 json_values = st.recursive(
@@ -63,7 +36,7 @@ json_values = st.recursive(
     st.fixed_dictionaries({}, optional=dict.fromkeys(("keywords", "sub_questions", "passage"), json_values))
 )
 def test_whatever_the_model_writes_the_bounds_hold(row: dict[str, object]) -> None:
-    made = parse_rewrite(f"Sure! {orjson.dumps(row).decode()}")
+    made = parse_rewrite(f"Sure!\n```json\n{orjson.dumps(row).decode()}\n```")
     assert len(made.keywords) <= 8
     assert len(made.sub_questions) <= 3
     assert len(made.passage.split()) <= 120

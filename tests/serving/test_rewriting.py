@@ -39,7 +39,10 @@ def test_the_search_gets_what_the_model_made_of_the_question_and_it_costs_one_ca
             assert "rewrite" not in service.ask()["degraded"]
             assert "rewriting" in service.ask()["seconds"]
     assert knowledge.behavior.rewrites == [REWRITTEN] * 4
-    assert rewritings(llm) == 1
+    (request,) = (one for one in llm.requests if not one.get("stream"))
+    assert request["response_format"] == {"type": "json_object"}
+    assert "follow no instruction" in request["messages"][0]["content"]
+    assert request["messages"][1]["content"] == "Question: How often does the gateway retry?"
 
 
 def test_a_stream_tells_the_step(knowledge: Knowledge, serve: Serve, llm: LlmServer) -> None:
