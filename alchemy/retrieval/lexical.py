@@ -8,8 +8,10 @@ directly, because it also needs to know which terms a passage holds (`coverage`)
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ _DATES = (
     re.compile(r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})(?=T\d)"),
 )
 _VERSION = re.compile(r"v?\d+(?:\.\d+)+", re.IGNORECASE)
+_DIGEST = re.compile(r"[0-9a-f]{40,64}")  # a commit's SHA-1, or a SHA-256
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,63}")  # git shows seven digits or more
 _LONGEST_WHOLE = 80  # a longer compound (a URL, a path) is only found by its parts
 
 _STOP_WORDS = """
@@ -208,8 +212,8 @@ class Lexical:
             raise ContractBroken(f"{folder}: the BM25 statistics cannot be read: {error}") from error
 
     def query(self, text: str) -> "LexicalQuery":
-        """The query's terms looked up in the vocabulary."""
-        return LexicalQuery(self, units(text))
+        """The query's terms looked up in the vocabulary; an abbreviated digest stands for the whole one."""
+        return LexicalQuery(self, [whole for unit in units(text) for whole in self._whole(unit)])
 
     def scores(self, query: str, k: int) -> tuple[Ids, Floats]:
         """The k best passages (ids, BM25 scores), best first, ties by id; fewer where fewer match."""
@@ -223,6 +227,17 @@ class Lexical:
     def holders(self, token: str) -> npt.NDArray[np.int32]:
         """Ids of the passages that hold a token, ascending."""
         return self._column(token)[0]
+
+    def _whole(self, unit: Unit) -> list[Unit]:
+        """The digests that begin as the unit does; the unit itself where it is known or there are none."""
+        if unit.whole in self._vocabulary or not _ABBREVIATED.fullmatch(unit.whole):
+            return [unit]
+        first, after = (bisect_left(self._digests, end) for end in (unit.whole, unit.whole + "g"))
+        return [Unit(digest, identifier=True) for digest in self._digests[first:after]] or [unit]
+
+    @cached_property
+    def _digests(self) -> list[str]:
+        return sorted(filter(_DIGEST.fullmatch, self._vocabulary))
 
     def _column(self, token: str) -> tuple[npt.NDArray[np.int32], Floats]:
         number = self._vocabulary.get(token)

@@ -140,7 +140,8 @@ class Searcher:
         evidence, seconds = self.gather(query, options, filters, extra.ids if extra else _NO_IDS)
         ranked = expanded(evidence, extra, self.index) if extra else evidence
         order = fuse.rerank_order(ranked, self.weights)
-        ranked, reading = self.rerank(query, ranked, order[: options.rerank])
+        reads = options.rerank if self.weights.rerank else 0  # 0: tuning found that it does not help here
+        ranked, reading = self.rerank(query, ranked, order[:reads])
         passages = self._choose(ranked, options.top_k)
         support = fuse.support(replace(evidence, logit=ranked.logit), self.weights)
         relevance = float(support.max(initial=0.0))

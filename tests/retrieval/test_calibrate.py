@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from alchemy.retrieval.calibrate import (
     PRIOR,
+    WRONGLY_ANSWERED,
+    WRONGLY_DECLINED,
     Judged,
     best_weights,
     calibrate_abstention,
@@ -15,8 +19,10 @@ from alchemy.retrieval.calibrate import (
 )
 from alchemy.retrieval.evaluate import Question, evaluate, interval, ndcg, recall, reciprocal_rank
 from alchemy.retrieval.fuse import Evidence, SearchWeights
+from alchemy.retrieval.index import Index
 from alchemy.retrieval.search import Searcher
 from alchemy.settings import SearchOptions
+from tests.retrieval.conftest import TEXTS, HashEmbedder, OverlapReranker
 
 scores = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30)
 
@@ -73,31 +79,46 @@ def test_one_question_does_not_move_the_weights() -> None:
     assert best_weights(judged(1, keywords_are_right=True), SearchWeights(), 20) == SearchWeights()
 
 
-def test_the_threshold_separates_what_can_be_separated() -> None:
-    assert calibrate_abstention([0.6, 0.8, 0.9], [0.1, 0.2, 0.4]) == pytest.approx(0.5)
+def test_of_all_thresholds_that_separate_the_lowest_is_taken() -> None:
+    threshold = calibrate_abstention([0.6, 0.8, 0.9] * 5, [0.1, 0.2, 0.4] * 5)
+    assert threshold == pytest.approx(0.4)
+    assert threshold > 0.4
+
+
+def test_where_the_kinds_overlap_answerable_questions_go_first() -> None:
+    positives = [0.3, *[0.5] * 18]
+    assert calibrate_abstention(positives, [0.7] * 20) == 0.5
+    assert calibrate_abstention([0.3, 0.3, *positives], [0.7] * 20) == 0.3
 
 
 def test_few_questions_lean_on_the_default_threshold() -> None:
     measured = calibrate_abstention([0.8] * 3, [0.6] * 3, default=0.4)
-    assert measured == pytest.approx((3 * 0.7 + PRIOR * 0.4) / (3 + PRIOR))
+    assert measured == pytest.approx((3 * 0.8 + PRIOR * 0.4) / (3 + PRIOR))
     assert calibrate_abstention([], [0.4], default=0.3) == 0.3
 
 
-def test_equal_scores_of_both_kinds_are_never_split() -> None:
-    threshold = calibrate_abstention([0.5, 0.5, 0.9], [0.5, 0.5, 0.1])
-    assert threshold not in (0.5,)
-
-
 @given(scores, scores)
-def test_no_threshold_is_better_than_the_calibrated_one(
+def test_no_more_answerable_questions_are_declined_than_allowed(
     positives: list[float], negatives: list[float]
 ) -> None:
-    def balanced(threshold: float) -> float:
-        return float(np.mean(np.array(positives) >= threshold) + np.mean(np.array(negatives) < threshold))
+    threshold = calibrate_abstention(positives, negatives)
+    assert np.sum(np.array(positives) < threshold) <= WRONGLY_DECLINED * (len(positives) + 1)
 
-    chosen = calibrate_abstention(positives, negatives)
-    assert 0 <= chosen <= 1
-    assert all(balanced(chosen) >= balanced(t) - 1e-9 for t in (*positives, *negatives))
+
+@pytest.mark.parametrize("n", [20, 49, 100])
+def test_the_bounds_hold_for_questions_that_were_not_seen(n: int) -> None:
+    draws = np.random.default_rng(n).beta(2, 2, (2000, 2, n + 1))
+    answerable, others = draws[:, 0] * 0.4 + 0.6, draws[:, 1] * 0.4  # kinds that can be separated
+    declined = answered = 0
+    for positives, negatives in zip(answerable, others, strict=True):
+        threshold = calibrate_abstention(positives[1:].tolist(), negatives[1:].tolist())
+        declined += positives[0] < threshold
+        answered += negatives[0] >= threshold
+    assert declined / 2000 <= WRONGLY_DECLINED + 0.02
+    assert answered / 2000 <= WRONGLY_ANSWERED + 0.02
+    for positives in answerable:  # and kinds that cannot
+        declined += positives[0] < calibrate_abstention(positives[1:].tolist(), positives[1:].tolist())
+    assert declined / 2000 <= WRONGLY_DECLINED + 0.02
 
 
 def test_a_searcher_is_tuned_and_evaluated_on_questions(searcher: Searcher) -> None:
@@ -120,3 +141,27 @@ def test_a_searcher_is_tuned_and_evaluated_on_questions(searcher: Searcher) -> N
 
 def test_without_questions_the_weights_stay(searcher: Searcher) -> None:
     assert tune_weights(searcher, [], SearchOptions()) == searcher.weights
+
+
+def test_a_cross_encoder_that_misleads_is_tuned_away() -> None:
+    (one,) = judged(1, keywords_are_right=True)
+    misled = replace(one.evidence, cosine=one.evidence.bm25, logit=np.array([-8, 8], np.float32))
+    tuned = best_weights([replace(one, evidence=misled)] * 1000, SearchWeights(lexical=0.5), rerank=20)
+    assert tuned.rerank < 0.5
+    unsure = replace(misled, bm25=np.array([0.51, 0.5], np.float32), cosine=np.full(2, 0.5, np.float32))
+    tuned = best_weights([replace(one, evidence=unsure)] * 1000, SearchWeights(), rerank=20)
+    assert tuned.rerank == 0
+
+
+def test_the_threshold_of_a_search_without_cross_encoder_is_calibrated_without_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alchemy.retrieval.calibrate.RERANK_GRID", ())
+    index, thresholds = Index.open(folder), []
+    questions = [Question(text, (document,)) for document, (_, _, text) in TEXTS.items()]
+    for reranker in (OverlapReranker(), None):
+        searcher = Searcher(index, HashEmbedder(), reranker, SearchWeights(rerank=0))
+        thresholds.append(tune_weights(searcher, questions, SearchOptions()).abstain_below)
+        searcher.close()
+    index.close()
+    assert thresholds[0] == thresholds[1]

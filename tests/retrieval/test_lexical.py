@@ -54,6 +54,17 @@ def test_light_stemming(word: str, stemmed: str) -> None:
     assert stem(word) == stemmed
 
 
+def test_an_abbreviated_digest_finds_the_whole_one(tmp_path: Path) -> None:
+    digests = ["3fa217103b38f18bb0904729b9068f52bdd6b08a", "3fa2171f" + "0" * 32, "1" * 40]
+    lexical = Lexical.build(tmp_path, [f"commit {digest}" for digest in digests])
+    everything = np.arange(3)
+    assert lexical.query("who wrote 3fa217103?").named(everything).tolist() == [1, 0, 0]
+    assert lexical.query("who wrote 3fa217103?").exact(everything).tolist() == [1, 0, 0]
+    assert lexical.query("1111111").identifier_holders(5).tolist() == [2]
+    assert lexical.scores("3FA2171", 3)[0].tolist() == [0, 1]  # ambiguous: both
+    assert lexical.query("fedcba9").named(everything).tolist() == [0, 0, 0]
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_cut_into_non_empty_lower_case_tokens(text: str) -> None:
     for token in tokenize(text):

@@ -48,6 +48,16 @@ def test_another_number_of_the_same_name_is_declined(searcher: Searcher) -> None
     assert not unknown.answerable
 
 
+def test_a_cross_encoder_that_does_not_help_is_not_asked(folder: Path) -> None:
+    index, reranker = Index.open(folder), OverlapReranker()
+    searcher = Searcher(index, HashEmbedder(), reranker, SearchWeights(rerank=0))
+    result = searcher.search("How much is a week on call paid?", OPTIONS)
+    assert result.passages[0].rerank is None
+    assert reranker.asked == []
+    searcher.close()
+    index.close()
+
+
 @pytest.mark.parametrize("query", ["", "   ", "？？", "the of and", "\x00"])
 def test_a_query_without_content_is_declined_and_does_not_fail(searcher: Searcher, query: str) -> None:
     assert not searcher.search(query, OPTIONS).answerable

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,7 +25,8 @@ class Model(ThreadingHTTPServer):
         self.status = 200
         self.silent_after: int | None = None
         self.breaks_after: int | None = None
-        self.pause_s = 0.0
+        self.waits_after: int | None = None
+        self.goes_on = threading.Event()
         self.requests: list[dict[str, Any]] = []
         self.hung_up = threading.Event()  # the client closed the connection
         self.closing = threading.Event()
@@ -65,8 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if number == self.server.breaks_after:
                     self.close_connection = True
                     return
+                if number == self.server.waits_after:
+                    self.server.goes_on.wait(60)
                 self._send({"index": 0, "delta": {"role": "assistant", "content": piece}})
-                time.sleep(self.server.pause_s)
             if self.server.silent_after == len(self.server.pieces):
                 self._silence()
             self._send({"index": 0, "delta": {}, "finish_reason": "stop"})
@@ -127,15 +128,19 @@ def test_the_model_writes_and_its_marks_become_exact_quotes(
 
 def test_tokens_arrive_as_they_are_written(knowledge: Knowledge, serve: Serve, model: Model) -> None:
     knowledge.champion()
-    model.pause_s = 0.2
+    model.waits_after = 2
     body = {"question": "How often does the gateway retry?", "stream": True}
+    lines = []
     with (
         serve(model_d=model.entry) as service,
         service.http.stream("POST", "/api/chat", json=body) as response,
     ):
-        times = [time.monotonic() for line in response.iter_lines() if line == "event: token"]
-    assert len(times) >= 4
-    assert times[-1] - times[0] > 0.4
+        for line in response.iter_lines():
+            lines.append(line)
+            if line == "event: token":  # the model writes no more before a reader has the beginning
+                model.goes_on.set()
+    assert lines.count("event: token") >= 4
+    assert '"finalist":"openai/test-model"' in lines[-2]
 
 
 @pytest.mark.parametrize("fault", ["500", "429", "hang", "empty", "unreachable"])
