@@ -64,8 +64,8 @@ def main() -> None:
             build_index(folder, read_corpus(arguments.folder), {}, embedder)
         reranker = Reranker(catalog.reranker, settings.models)
         with closing(Index.open(folder)) as index:
-            for name, model in (("without reranker", None), ("with reranker", reranker)):
-                with closing(Searcher(index, embedder, model, SearchWeights())) as searcher:
+            for name, encoder in (("without reranker", None), ("with reranker", reranker)):
+                with closing(Searcher(index, embedder, encoder, SearchWeights())) as searcher:
                     compare(name, searcher, questions, rewrites)
 
 
