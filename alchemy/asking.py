@@ -14,12 +14,11 @@ import orjson
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import BadInput, NotFound
-from alchemy.records import Chunk
 from alchemy.release import Release, read_release, read_release_alias
 from alchemy.settings import SearchOptions, Settings
 
 if TYPE_CHECKING:
-    from alchemy.retrieval.search import SearchResult
+    from alchemy.retrieval.search import Passage, SearchResult
 
 STORED = "eval/questions.jsonl"
 TOP = 3
@@ -120,7 +119,7 @@ def _ask(
     ranks = [
         rank
         for rank, passage in enumerate(result.passages[:TOP], 1)
-        if any(_holds(passage.chunk, support) for support in question.supporting)
+        if any(_holds(passage, support) for support in question.supporting)
     ]
     return Asked(
         id=question.id,
@@ -132,8 +131,9 @@ def _ask(
     )
 
 
-def _holds(chunk: Chunk, support: Support) -> bool:
-    return chunk.document_id == support.document_id and _plain(support.quote) in _plain(chunk.text)
+def _holds(passage: "Passage", support: Support) -> bool:
+    same = passage.chunk.document_id == support.document_id
+    return same and _plain(support.quote) in _plain(passage.text)
 
 
 def _plain(text: str) -> str:

@@ -22,7 +22,7 @@ from alchemy.retrieval.calibrate import tune_weights
 from alchemy.retrieval.embed import Embedding
 from alchemy.retrieval.evaluate import Question, evaluate, ndcg, recall
 from alchemy.retrieval.fuse import SearchWeights
-from alchemy.retrieval.index import Filters, Index
+from alchemy.retrieval.index import Index
 from alchemy.retrieval.rerank import Reranking
 from alchemy.retrieval.search import Searcher, SearchResult
 from alchemy.settings import SearchOptions
@@ -168,8 +168,8 @@ class _Listener(Searcher):
         super().__init__(*parts)
         self._found: dict[str, list[str]] = {}
 
-    def search(self, query: str, options: SearchOptions, filters: Filters | None = None) -> SearchResult:
-        result = super().search(query, options, filters)
+    def search(self, query: str, options: SearchOptions, *others: Any) -> SearchResult:
+        result = super().search(query, options, *others)
         self._found[query] = list(dict.fromkeys(one.chunk.document_id for one in result.passages))
         return result
 

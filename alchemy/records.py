@@ -142,6 +142,8 @@ class Chunk:
     raw_key: str
     raw_sha256: str
     locator: str
+    updated: str = ""  # of the document: ISO 8601, "" where the format has no date
+    gap: str = ""  # the white space after the chunk before; "" where the two overlap
 
     @property
     def embed_text(self) -> str:

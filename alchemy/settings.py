@@ -81,6 +81,7 @@ class SearchOptions(Options):
     candidates: int = Field(50, ge=1, le=1000, description="Passages taken from each of dense and lexical.")
     rerank: int = Field(20, ge=0, le=200, description="Fused passages that the cross-encoder scores.")
     top_k: int = Field(5, ge=1, le=50)
+    infer_filters: bool = Field(True, description='Understand "PRs since March" as a filter; a soft one.')
     quant_weight: float = Field(0.3, ge=0, le=1, description="Share of the quant score (contract: 0.3).")
 
 

@@ -5,13 +5,15 @@ whole answer, or `Failed`.
 """
 
 import re
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.records import SOURCES
+from alchemy.retrieval.index import Filters as Limits
 
-Stage = Literal["Retrieving", "Consulting", "Fusing"]
+Stage = Literal["Rewriting", "Retrieving", "Consulting", "Fusing"]
 
 # CJK ideographs, with extension A and the compatibility block.
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -28,6 +30,28 @@ class Filters(_Wire):
 
     sources: list[Literal[SOURCES]] = Field(default_factory=list)  # type: ignore[valid-type]
     projects: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=100)
+    kinds: list[Annotated[str, Field(max_length=40)]] = Field(
+        default_factory=list, max_length=20, description="commit, pull_request, issue, page, file, ..."
+    )
+    since: date | None = Field(None, description="First day of the document's last change.")
+    until: date | None = Field(None, description="The first day that is too late.")
+
+    @classmethod
+    def of(cls, limits: Limits) -> "Filters":
+        """What a search was limited to, as told to people: not what they may read."""
+        given = {name: value for name in cls.model_fields if (value := getattr(limits, name))}
+        return cls.model_validate(given)
+
+    @property
+    def limits(self) -> Limits:
+        """The filters of a search."""
+        return Limits(
+            tuple(self.sources),
+            tuple(self.projects),
+            tuple(self.kinds),
+            self.since.isoformat() if self.since else "",
+            self.until.isoformat() if self.until else "",
+        )
 
 
 class Question(_Wire):
@@ -79,6 +103,8 @@ class Answer(_Wire):
     citations: list[Citation]
     intuition: Intuition | None
     degraded: list[str]  # features that were missing from this answer
+    filters: Filters = Filters()  # what was searched: as was asked for, and as the question says
+    dropped: Filters = Filters()  # what the question says but nothing answered under
     seconds: dict[str, float]
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -18,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import Unavailable
+from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
+from alchemy.synthesis.client import LlmClient, RetryPolicy
 from serving import chat, errors, lineage, openai_api, operations
 from serving.coordinator import Coordinator
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
@@ -64,6 +67,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache
         )
         model = parts.model or _language_model(catalog, options)
+        rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         answers = Answers(url, ttl_s=options.answer_ttl_s, deadline_s=options.state_s)
@@ -74,6 +78,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             options=options,
             search=settings.search,
             model=model,
+            rewriter=partial(rewrite_query, rewriting) if rewriting else None,
         )
         app.state.services = Services(
             settings, options, catalog, artifacts, metrics, answers, follower, coordinator
@@ -90,6 +95,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             await answers.close()
             if model:
                 await model.close()
+            if rewriting:
+                rewriting.close()
             if valkey:
                 await asyncio.to_thread(valkey.stop)
 
@@ -133,6 +140,12 @@ class Measure:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.latency.labels(route).observe(time.perf_counter() - started)
             self._metrics.requests.labels(route, str(status)).inc()
+
+
+def _rewriting(settings: Settings, catalog: Catalog) -> LlmClient:
+    """The finalist's model for rewriting: one attempt, the same words every time, kept on disk."""
+    entry = catalog.model_d.model_copy(update={"temperature": 0.0})
+    return LlmClient(entry, settings.cache / "rewritings.sqlite", retry=RetryPolicy(attempts=1))
 
 
 def _language_model(catalog: Catalog, options: ServingOptions) -> LanguageModel | None:

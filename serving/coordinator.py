@@ -1,7 +1,8 @@
-"""How a question becomes an answer: [retrieve || intuition] -> fuse -> stream -> store.
+"""How a question becomes an answer: [rewrite -> retrieve || intuition] -> fuse -> stream -> store.
 
 Each step has a deadline and a degraded form, named in the answer's `degraded` and counted in the metrics:
 
+    rewrite     no other words for the question came in time: its own words are searched
     retrieval   the search failed or was too slow: the question is declined, saying so
     intuition   the adapter failed or was too slow: the answer goes without
     finalist    the language model failed: what it wrote so far, if anything, and then quotes
@@ -16,13 +17,14 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from alchemy.errors import ContractBroken, Unavailable
+from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions
 from serving.answer import (
@@ -32,6 +34,7 @@ from serving.answer import (
     Done,
     Event,
     Failed,
+    Filters,
     Intuition,
     Question,
     Source,
@@ -66,6 +69,8 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     text: str = ""
     answerable: bool = False
+    filters: Filters = field(default_factory=Filters)
+    dropped: Filters = field(default_factory=Filters)
     finalist: str = "none"
     citations: tuple[Citation, ...] = ()
     intuition: Intuition | None = None
@@ -95,6 +100,7 @@ class Coordinator:
         options: ServingOptions,
         search: SearchOptions,
         model: LanguageModel | None = None,
+        rewriter: Callable[[str], Rewrite] | None = None,
     ) -> None:
         self._follower = follower
         self._answers = answers
@@ -102,6 +108,8 @@ class Coordinator:
         self._options = options
         self._search = search
         self._model = model
+        self._rewriter = rewriter
+        self._rewritings = ThreadPoolExecutor(options.threads, "rewrite")
         self._searches = ThreadPoolExecutor(options.threads, "search")
         self._intuitions = ThreadPoolExecutor(options.threads, "intuition")
         self._in_work = 0
@@ -146,6 +154,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Takes no more work. Threads that are busy end with their own deadline."""
+        self._rewritings.shutdown(wait=False, cancel_futures=True)
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._intuitions.shutdown(wait=False, cancel_futures=True)
 
@@ -157,10 +166,15 @@ class Coordinator:
         stop = threading.Event()
         consulting = self._consult(run, lease, stop)
         try:
+            rewrite = None
+            if self._rewriter:
+                yield run.status("Rewriting", "start")
+                rewrite = await self._rewrite(run, self._rewriter)
+                yield run.status("Rewriting", "finish")
             yield run.status("Retrieving", "start")
             if consulting:
                 yield run.status("Consulting", "start")
-            found = await self._retrieve(run, lease)
+            found = await self._retrieve(run, lease, rewrite)
             yield run.status("Retrieving", "finish")
             if found is None or not found.answerable or not found.passages:
                 run.text = (no_retrieval if found is None else refusal)(run.question.text)
@@ -187,21 +201,34 @@ class Coordinator:
             if consulting:
                 consulting.cancel()
 
-    async def _retrieve(self, run: _Run, lease: Lease) -> SearchResult | None:
+    async def _rewrite(self, run: _Run, rewriter: Callable[[str], Rewrite]) -> Rewrite | None:
+        """The question in other words. One that comes too late is in the model's cache the next time."""
+        try:
+            async with asyncio.timeout(self._options.rewrite_s):
+                working = self._rewritings.submit(rewriter, run.question.text)
+                return await asyncio.wrap_future(working)
+        except Exception as error:
+            run.lacks("rewrite")
+            log.warning("no rewriting", extra={"answer": run.id, "reason": repr(error)})
+            return None
+        finally:
+            run.seconds["rewriting"] = run.elapsed
+
+    async def _retrieve(self, run: _Run, lease: Lease, rewrite: Rewrite | None) -> SearchResult | None:
         options = self._search
         if run.question.top_k:
             options = options.model_copy(update={"top_k": run.question.top_k})
         try:
             async with asyncio.timeout(self._options.search_s):
-                result = await lease.submit(
-                    self._searches, lease.live.search, run.question.text, options, run.question.filters
-                )
+                asked = (run.question.text, options, run.question.filters, rewrite)
+                result = await lease.submit(self._searches, lease.live.search, *asked)
         except Exception as error:
             run.lacks("retrieval")
             log.warning("retrieval failed", exc_info=error, extra={"answer": run.id})
             return None
         finally:
             run.seconds["retrieving"] = run.elapsed
+        run.filters, run.dropped = Filters.of(result.filters), Filters.of(result.dropped)
         self._metrics.relevance.observe(min(max(result.relevance, 0.0), 1.0))
         return result
 
@@ -298,6 +325,8 @@ class Coordinator:
             citations=list(run.citations),
             intuition=run.intuition if run.answerable else None,
             degraded=list(run.degraded),
+            filters=run.filters,
+            dropped=run.dropped,
             seconds={name: round(s, 4) for name, s in (run.seconds | {"total": run.elapsed}).items()},
         )
 

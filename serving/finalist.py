@@ -46,7 +46,7 @@ def messages(question: str, passages: Sequence[Passage], intuition: str | None) 
     parts = ["Passages:"]
     for number, passage in enumerate(passages, 1):
         title = _defused(passage.chunk.title).replace('"', "'")
-        parts.append(f'<passage n="{number}" title="{title}">\n{_defused(passage.chunk.text)}\n</passage>')
+        parts.append(f'<passage n="{number}" title="{title}">\n{_defused(passage.text)}\n</passage>')
     if intuition:
         parts.append(
             "A colleague's guess from memory, unverified. It may help you to find words; it is not a passage:"

@@ -9,16 +9,18 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.release import Release, read_release
+from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions, Settings
 from serving.answer import Filters
-from serving.released import Generate, Live, Message
+from serving.released import Generate, Live, Message, Search
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +153,10 @@ class Loader:
         return found
 
 
-def _search(searcher: Any) -> Callable[[str, SearchOptions, Filters], SearchResult]:
-    from alchemy.retrieval.index import Filters as IndexFilters
-
-    def search(query: str, options: SearchOptions, filters: Filters) -> SearchResult:
-        wanted = IndexFilters(tuple(filters.sources), tuple(filters.projects))
-        found: SearchResult = searcher.search(query, options, wanted)
+def _search(searcher: Any) -> Search:
+    def search(query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None) -> SearchResult:
+        today = datetime.now(UTC).date()
+        found: SearchResult = searcher.search(query, options, filters.limits, today, rewrite)
         return found
 
     return search

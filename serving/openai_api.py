@@ -174,7 +174,11 @@ def _head(identity: str, kind: str, model: str, release: str | None) -> dict[str
 
 def _extra(answer: Answer) -> dict[str, Any]:
     row = answer.model_dump(
-        include={"release", "answerable", "citations", "intuition", "degraded", "seconds"}
+        mode="json",
+        include={
+            *("release", "answerable", "citations", "intuition", "degraded", "seconds"),
+            *("filters", "dropped"),
+        },
     )
     return {"answer_id": answer.id} | row
 

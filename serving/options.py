@@ -19,6 +19,10 @@ class ServingOptions(BaseSettings):
     max_concurrent: int = Field(64, ge=1, description="Questions in work; one more is answered 503.")
 
     search_s: float = Field(10, gt=0, description="Deadline of retrieval; after it the question is declined.")
+    rewrite: bool = Field(
+        False, description="Let the finalist's model, where there is one, put questions in other words first."
+    )
+    rewrite_s: float = Field(1.5, gt=0, description="Deadline of that; the search goes on without.")
     intuition: bool = Field(True, description="Ask the LoRA adapter at all.")
     intuition_tokens: int = Field(48, ge=1, le=512)
     intuition_grace_s: float = Field(4, ge=0, description="How long intuition may lag behind retrieval.")

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from alchemy.records import Chunk
 from alchemy.retrieval.search import Passage
 from alchemy.text.sentences import split_sentences
 from serving.answer import Citation, is_chinese
@@ -52,7 +53,7 @@ def extract(question: str, passages: Sequence[Passage]) -> Draft:
     A sentence's score is its passage's relevance times how much of the question it covers (words weighted
     by how rare they are among the sentences, less where the title says them already), less for a heading,
     more for a number where one is asked for. The best sentence brings the one after it along. At most one
-    run of neighboring sentences is quoted per passage. No sentence gives an empty text.
+    run of neighboring sentences is quoted per chunk. No sentence gives an empty text.
 
     The reranker does not choose the sentences: on the sample questions that found fewer answers than words
     do (19 of 32 against 22) and took half a second.
@@ -129,7 +130,7 @@ def without_strangers(text: str, passages: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A run of sentences of passage `number`; positions are those in the chunk's text."""
+    """A run of sentences of passage `number`; positions are those in its text."""
 
     number: int
     passage: Passage
@@ -138,13 +139,18 @@ class _Span:
 
     @property
     def text(self) -> str:
-        return self.passage.chunk.text[self.start : self.end]
+        return self.passage.text[self.start : self.end]
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.passage.chunk_at(self.passage.start + self.start)
 
 
 def _spans(number: int, passage: Passage) -> list[_Span]:
     """The sentences of a passage, each row of a table for itself, without the headings above them."""
-    text, spans = passage.chunk.text, []
-    headings = {part.strip() for part in (passage.chunk.title, *passage.chunk.section.split(" > "))}
+    text, spans = passage.text, []
+    above = [part for chunk in passage.chunks for part in (chunk.title, *chunk.section.split(" > "))]
+    headings = {part.strip() for part in above}
     for start, end in split_sentences(text):
         lines = _lines(text, start, end)
         if len(lines) > 1 and all(_TABLE in text[first:last] for first, last in lines):
@@ -187,7 +193,7 @@ def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
 
 def _fit(span: _Span, asked: set[str], found: set[str], weight: dict[str, float]) -> float:
     """Share of the question that the sentence covers. What its title says already, it need not repeat."""
-    chunk = span.passage.chunk
+    chunk = span.chunk
     above = _terms(f"{chunk.title} {chunk.section}")
     weigh = {term: weight[term] * (_ABOVE if term in above else 1.0) for term in asked}
     return sum(weigh[term] for term in asked & found) / (sum(weigh.values()) or 1.0)
@@ -214,10 +220,10 @@ def _stem(word: str) -> str:
 
 
 def _adds(span: _Span, picked: Sequence[_Span]) -> bool:
-    """Whether the sentence is new, and from another passage or beside what is quoted from this one."""
+    """Whether the sentence is new, and from another chunk or beside what is quoted from this one."""
     if any(_terms(span.text) <= _terms(other.text) for other in picked):
         return False
-    same = [other for other in picked if other.number == span.number]
+    same = [other for other in picked if (other.number, other.chunk) == (span.number, span.chunk)]
     return not same or any(_touch(other, span) or _touch(span, other) for other in same)
 
 
@@ -226,14 +232,14 @@ def _following(spans: Sequence[_Span], best: int) -> list[int]:
     after = best + 1
     if after == len(spans) or spans[after].number != spans[best].number:
         return []
-    text = spans[best].passage.chunk.text
+    text = spans[best].passage.text
     short = spans[after].end - spans[best].start <= _READABLE
     reads_on = "\n\n" not in text[spans[best].end : spans[after].start] and _TABLE not in spans[best].text
     return [after] if short and (reads_on or not _STATEMENT.search(spans[best].text)) else []
 
 
 def _touch(first: _Span, second: _Span) -> bool:
-    between = first.passage.chunk.text[first.end : second.start]
+    between = first.passage.text[first.end : second.start]
     return first.end <= second.start and not between.strip()
 
 
@@ -242,7 +248,7 @@ def _runs(spans: Iterable[_Span]) -> list[_Span]:
     joined: list[_Span] = []
     for span in spans:
         last = joined[-1] if joined else None
-        if last and last.number == span.number:
+        if last and last.number == span.number and _touch(last, span):
             joined[-1] = _Span(span.number, span.passage, last.start, span.end)
         else:
             joined.append(span)
@@ -250,7 +256,7 @@ def _runs(spans: Iterable[_Span]) -> list[_Span]:
 
 
 def _citation(span: _Span) -> Citation:
-    chunk = span.passage.chunk
+    chunk = span.chunk
     start = span.start + len(span.text) - len(span.text.lstrip())
     end = span.end - (len(span.text) - len(span.text.rstrip()))
     return Citation(
@@ -261,9 +267,9 @@ def _citation(span: _Span) -> Citation:
         title=chunk.title,
         source=chunk.source,
         url=chunk.url,
-        quote=chunk.text[start:end],
-        start=chunk.start + start,
-        end=chunk.start + end,
+        quote=span.passage.text[start:end],
+        start=span.passage.start + start,
+        end=span.passage.start + end,
         raw_key=chunk.raw_key,
         raw_sha256=chunk.raw_sha256,
         locator=chunk.locator,

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError
 from alchemy.release import Release, read_release_alias
+from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions
 from serving.answer import Filters
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Message = dict[str, str]  # {"role": ..., "content": ...}
-Search = Callable[[str, SearchOptions, Filters], SearchResult]
+Search = Callable[[str, SearchOptions, Filters, Rewrite | None], SearchResult]
 
 
 class Generate(Protocol):

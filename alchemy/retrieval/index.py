@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,29 +40,56 @@ VECTORS, LEXICAL, QUANT, CHUNKS, SUMMARY = (
     "chunks.sqlite",
     "index.json",
 )
-FORMAT = 1
+FORMAT = 2
 
 _TABLE = """
 CREATE TABLE chunks (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, document_id TEXT NOT NULL,
-    source TEXT NOT NULL, project TEXT NOT NULL, record BLOB NOT NULL
+    source TEXT NOT NULL, project TEXT NOT NULL, kind TEXT NOT NULL, day TEXT NOT NULL, record BLOB NOT NULL
 )"""
 _LOOKUPS = (
     "CREATE UNIQUE INDEX chunks_by_id ON chunks (id)",
     "CREATE INDEX chunks_by_document ON chunks (document_id, number)",
-    "CREATE INDEX chunks_by_facet ON chunks (source, project)",
+    # Holds every column that a filter asks for, so that none of the large records is read for one.
+    "CREATE INDEX chunks_by_facet ON chunks (source, project, kind, day)",
 )
+# Read from `chunks_by_facet` alone, which an ORDER BY number would keep SQLite from.
+_MATCHING = """
+SELECT number FROM chunks
+WHERE (:sources IS NULL OR source IN (SELECT value FROM json_each(:sources)))
+  AND (:projects IS NULL OR project IN (SELECT value FROM json_each(:projects)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND day >= :since
+  AND (:until = '' OR day != '' AND day < :until)
+  AND (
+    :access IS NULL
+    OR source || '/' || project IN (SELECT value FROM json_each(:access))
+    OR source || '/*' IN (SELECT value FROM json_each(:access))
+  )"""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a search is limited to; empty means all. A passage must match both."""
+    """What a search is limited to; empty means all. A passage must match everything that is given.
+
+    A day is that of the document's last change, as its source wrote it; without one a document is outside of
+    every range of days. `access` is who may read what: an empty set lets nothing through.
+    """
 
     sources: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    since: str = ""  # the first day, 2024-03-01
+    until: str = ""  # the first day that is too late
+    access: frozenset[str] | None = None  # scopes "<source>/<project>" or "<source>/*"; None: everything
 
     def __bool__(self) -> bool:
-        return bool(self.sources or self.projects)
+        return self != Filters()
+
+    def completed(self, other: "Filters") -> "Filters":
+        """These filters, and where one is not set, that of the other."""
+        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return replace(other, **given)
 
 
 def build_index(
@@ -147,22 +174,22 @@ class Index:
 
     def chunk(self, chunk_id: str) -> Chunk | None:
         """The chunk of that id."""
-        rows = self._rows("SELECT record FROM chunks WHERE id = ?", chunk_id)
+        rows = self._rows("SELECT record FROM chunks WHERE id = ?", [chunk_id])
         return from_line(Chunk, rows[0][0]) if rows else None
 
     def document_chunks(self, document_id: str) -> list[Chunk]:
         """All chunks of a document in reading order; empty for an unknown document."""
-        rows = self._rows("SELECT record FROM chunks WHERE document_id = ? ORDER BY number", document_id)
+        rows = self._rows("SELECT record FROM chunks WHERE document_id = ? ORDER BY number", [document_id])
         return [from_line(Chunk, record) for (record,) in rows]
 
     def chunks(self, numbers: Sequence[int]) -> list[Chunk]:
         """The chunks of passage numbers, in that order."""
         marks = ",".join("?" * len(numbers))
         query = f"SELECT number, record FROM chunks WHERE number IN ({marks})"  # noqa: S608 - only marks
-        found = dict(self._rows(query, *map(int, numbers)))
+        found = dict(self._rows(query, [int(number) for number in numbers]))
         return [from_line(Chunk, found[int(number)]) for number in numbers]
 
-    def allowed(self, filters: Filters | None) -> Ids | None:
+    def allowed(self, filters: Filters) -> Ids | None:
         """Passage numbers that match the filters, ascending; None where everything does."""
         return self._allowed(filters) if filters else None
 
@@ -173,16 +200,20 @@ class Index:
         self._connections.clear()
 
     def _select(self, filters: Filters) -> Ids:
-        conditions: list[str] = []
-        values: list[str] = []
-        for column, wanted in (("source", filters.sources), ("project", filters.projects)):
-            if wanted:
-                conditions.append(f"{column} IN ({','.join('?' * len(wanted))})")
-                values += wanted
-        query = f"SELECT number FROM chunks WHERE {' AND '.join(conditions)} ORDER BY number"  # noqa: S608
-        return np.array([number for (number,) in self._rows(query, *values)], np.int64)
+        wanted = {
+            "sources": filters.sources or None,
+            "projects": filters.projects or None,
+            "kinds": filters.kinds or None,
+            "access": filters.access,
+        }
+        lists = {
+            name: None if some is None else orjson.dumps(sorted(some)).decode()
+            for name, some in wanted.items()
+        }
+        numbers = self._rows(_MATCHING, {**lists, "since": filters.since, "until": filters.until})
+        return np.sort(np.array([number for (number,) in numbers], np.int64))
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
+    def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         connection = getattr(self._local, "connection", None)
         if connection is None:  # one for each thread: SQLite reads in parallel, a shared one would queue
             connection = self._local.connection = _connect(self.folder / CHUNKS)
@@ -200,9 +231,10 @@ def _write_chunks(path: Path, chunks: Iterable[Chunk]) -> tuple[int, int]:
         for statement in ("PRAGMA page_size = 4096", "PRAGMA journal_mode = OFF", _TABLE, "BEGIN"):
             database.execute(statement)
         rows = (
-            (number, c.id, c.document_id, c.source, c.project, to_line(c)) for number, c in enumerate(chunks)
+            (number, c.id, c.document_id, c.source, c.project, c.kind, c.updated[:10], to_line(c))
+            for number, c in enumerate(chunks)
         )
-        database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         try:
             for statement in ("COMMIT", *_LOOKUPS, "VACUUM"):
                 database.execute(statement)

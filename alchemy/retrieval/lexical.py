@@ -41,10 +41,10 @@ _VOWEL = re.compile(r"[aeiouy]")
 _NUMBER = re.compile(r"\d{1,6}[A-Za-z]?|\d+(?:\.\d+)+")
 _MONTH_NAMES = """january jan,february feb,march mar,april apr,may,june jun,july jul,august aug,
 september sep sept,october oct,november nov,december dec"""
-_MONTHS = {
+MONTHS = {
     name: number for number, names in enumerate(_MONTH_NAMES.split(","), start=1) for name in names.split()
 }
-_MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\.?"
+_MONTH = rf"(?P<month>{'|'.join(sorted(MONTHS, key=len, reverse=True))})\.?"
 _DATES = (
     re.compile(
         rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)? (?:of )?{_MONTH},? (?P<year>\d{{4}})\b", re.IGNORECASE
@@ -102,7 +102,7 @@ def units(text: str) -> list[Unit]:
         if name and text[name_end : match.start()] == " " and _NUMBER.fullmatch(word):
             found.append(Unit(f"{name} {word}".lower(), identifier=True))
         is_name = (
-            word[0].isupper() and word.isalpha() and word.lower() not in _STOP and word.lower() not in _MONTHS
+            word[0].isupper() and word.isalpha() and word.lower() not in _STOP and word.lower() not in MONTHS
         )
         name, name_end = (word, match.end("word")) if is_name else ("", -1)
     return found + [Unit(date, identifier=True) for pattern in _DATES for date in _dates(pattern, text)]
@@ -141,7 +141,7 @@ def _singular(word: str) -> str:
 def _dates(pattern: re.Pattern[str], text: str) -> Iterator[str]:
     for match in pattern.finditer(text):
         month = match["month"].lower()
-        yield f"{match['year']}-{_MONTHS.get(month) or int(month):02d}-{int(match['day']):02d}"
+        yield f"{match['year']}-{MONTHS.get(month) or int(month):02d}-{int(match['day']):02d}"
 
 
 def _cjk_units(run: str) -> list[Unit]:

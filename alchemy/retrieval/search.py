@@ -3,7 +3,9 @@
     query -> [dense || keywords] -> candidates -> cross-encoder on the best -> fuse -> distinct passages
 
 `fuse` holds the formulas. Filters limit the candidates, not the results: a filtered search is never short
-of passages that exist.
+of passages that exist. Filters of the caller hold; those that `analysis` reads in the question are given up
+where nothing answers under them, so that they never cost an answer. A `rewrite` of the question adds to the
+candidates and to their order, and has no say in whether they answer.
 """
 
 import time
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -19,23 +22,31 @@ import numpy.typing as npt
 from alchemy.errors import ContractBroken
 from alchemy.records import Chunk
 from alchemy.retrieval import fuse
+from alchemy.retrieval.analysis import Analysis, analyze
 from alchemy.retrieval.embed import Embedding
 from alchemy.retrieval.fuse import Evidence, SearchWeights
 from alchemy.retrieval.index import Filters, Index
 from alchemy.retrieval.lexical import LexicalQuery, best, tokenize, units
+from alchemy.retrieval.neighbors import joined_text, touch
 from alchemy.retrieval.rerank import Reranking
+from alchemy.retrieval.rewrite import Expansion, Rewrite, expand, expanded
 from alchemy.settings import SearchOptions
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
-MAX_PER_DOCUMENT = 3  # passages of one document in a result, so that one long page does not fill it
+NO_FILTERS = Filters()
+_NO_IDS = np.empty(0, np.int64)
+MAX_PER_DOCUMENT = 3  # chunks of one document in a result, so that one long page does not fill it
 NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages adds nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One result and why it is one. Parts are those of `fuse`; `rerank` and `quant` may be missing."""
+    """One result and why it is one. Parts are those of `fuse`; `rerank` and `quant` may be missing.
+
+    Neighboring chunks are one passage: the best of them is `chunk`, and the scores are its.
+    """
 
     chunk: Chunk
     score: float  # what results are ordered by
@@ -44,6 +55,26 @@ class Passage:
     lexical: float  # share of the attainable BM25 score
     rerank: float | None  # sigmoid(logit)
     quant: float | None
+    neighbors: tuple[Chunk, ...] = ()  # found too, and read with it as one text
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """Its chunks in reading order."""
+        return sorted((self.chunk, *self.neighbors), key=lambda chunk: chunk.start)
+
+    @property
+    def text(self) -> str:
+        """The document's text from the first chunk's start to the last one's end."""
+        return joined_text(self.chunks)
+
+    @property
+    def start(self) -> int:
+        """Where its text begins in the document."""
+        return self.chunks[0].start
+
+    def chunk_at(self, position: int) -> Chunk:
+        """The chunk that holds a position of the document's text, or ends before it and nearest to it."""
+        return max((c for c in self.chunks if c.start <= position), key=lambda c: c.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +85,8 @@ class SearchResult:
     relevance: float  # support of the best passage, comparable between questions
     answerable: bool
     seconds: dict[str, float]  # by stage: dense, lexical, rerank, total
+    filters: Filters = NO_FILTERS  # what was searched: the caller's and those that the question asked for
+    dropped: Filters = NO_FILTERS  # what the question asked for but had no answer under
 
 
 class Searcher:
@@ -73,25 +106,61 @@ class Searcher:
         self.weights = weights
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lexical")
 
-    def search(self, query: str, options: SearchOptions, filters: Filters | None = None) -> SearchResult:
-        """The best passages for a question. One without a content word finds nothing and is declined."""
+    def search(
+        self,
+        query: str,
+        options: SearchOptions,
+        filters: Filters = NO_FILTERS,
+        today: date | None = None,
+        rewrite: Rewrite | None = None,
+    ) -> SearchResult:
+        """The best passages for a question. One without a content word finds nothing and is declined.
+
+        Args:
+            query: The question.
+            options: How much to look at and to return.
+            filters: What the search is limited to, whatever the question says.
+            today: What "last week" in a question counts from; None: it is not understood.
+            rewrite: The question in other words, which find more candidates.
+        """
+        asked = analyze(query, today) if options.infer_filters else Analysis(query, NO_FILTERS)
+        within = filters.completed(asked.filters)
+        found = self._search(asked.query, options, within, rewrite)
+        if found.answerable or within == filters:
+            return found
+        wider = self._search(query, options, filters, rewrite)
+        seconds = {name: found.seconds[name] + wider.seconds[name] for name in wider.seconds}
+        return replace(wider, seconds=seconds, dropped=asked.filters)
+
+    def _search(
+        self, query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None
+    ) -> SearchResult:
         started = time.perf_counter()
-        evidence, seconds = self.gather(query, options, filters)
-        order = fuse.rerank_order(evidence, self.weights)
-        asked = options.rerank if self.weights.rerank else 0  # 0: tuning found that it does not help here
-        evidence, reading = self.rerank(query, evidence, order[:asked])
-        passages = self._choose(evidence, options.top_k)
-        support = fuse.support(evidence, self.weights)
+        extra = self._expand(rewrite, options, filters) if rewrite else None
+        evidence, seconds = self.gather(query, options, filters, extra.ids if extra else _NO_IDS)
+        ranked = expanded(evidence, extra, self.index) if extra else evidence
+        order = fuse.rerank_order(ranked, self.weights)
+        reads = options.rerank if self.weights.rerank else 0  # 0: tuning found that it does not help here
+        ranked, reading = self.rerank(query, ranked, order[:reads])
+        passages = self._choose(ranked, options.top_k)
+        support = fuse.support(replace(evidence, logit=ranked.logit), self.weights)
         relevance = float(support.max(initial=0.0))
         seconds |= {"rerank": reading, "total": time.perf_counter() - started}
         return SearchResult(
-            passages, relevance, relevance >= self.weights.abstain_below and bool(passages), seconds
+            passages, relevance, relevance >= self.weights.abstain_below and bool(passages), seconds, filters
         )
 
+    def _expand(self, rewrite: Rewrite, options: SearchOptions, filters: Filters) -> Expansion:
+        allowed = self.index.allowed(filters)
+        return expand(rewrite, self.index, self.embedder, options.candidates, allowed)
+
     def gather(
-        self, query: str, options: SearchOptions, filters: Filters | None = None
+        self, query: str, options: SearchOptions, filters: Filters = NO_FILTERS, others: Ids = _NO_IDS
     ) -> tuple[Evidence, dict[str, float]]:
-        """First-stage evidence of every candidate, before the cross-encoder, and the seconds it took."""
+        """First-stage evidence of every candidate, before the cross-encoder, and the seconds it took.
+
+        `others` are candidates besides those that the query finds.
+        """
         allowed = self.index.allowed(filters)
         has_content = any(unit.content for unit in units(query))
         if not has_content or (allowed is not None and not len(allowed)):
@@ -102,7 +171,7 @@ class Searcher:
         near, _ = self.index.dense.search(vector, options.candidates, allowed)
         dense_seconds = time.perf_counter() - started
         terms, scores, matching, lexical_seconds = waiting.result()
-        ids = np.union1d(near, matching)
+        ids = np.union1d(np.union1d(near, matching), others)
         evidence = Evidence(
             ids=ids,
             cosine=self.index.dense.cosines(vector, ids),
@@ -159,20 +228,30 @@ class Searcher:
                     continue
                 per_document[chunk.document_id] += 1
                 seen.append(terms)
-                chosen.append(
-                    Passage(
-                        chunk=chunk,
-                        score=float(scores[place]),
-                        relevance=float(relevances[place]),
-                        dense=float(evidence.cosine[place]),
-                        lexical=float(evidence.bm25[place]),
-                        rerank=_present(ranks[place]),
-                        quant=_present(evidence.quant[place]),
-                    )
+                passage = Passage(
+                    chunk=chunk,
+                    score=float(scores[place]),
+                    relevance=float(relevances[place]),
+                    dense=float(evidence.cosine[place]),
+                    lexical=float(evidence.bm25[place]),
+                    rerank=_present(ranks[place]),
+                    quant=_present(evidence.quant[place]),
                 )
+                chosen = _joined(chosen, passage)
                 if len(chosen) == top_k:
                     return tuple(chosen)
         return tuple(chosen)
+
+
+def _joined(chosen: Sequence[Passage], passage: Passage) -> list[Passage]:
+    """The passages with one more, which is read as one with those that it stands beside."""
+    beside = [other for other in chosen if touch(passage.chunk, other.chunks)]
+    if not beside:
+        return [*chosen, passage]
+    best, *others = beside
+    added = [passage.chunk, *(chunk for other in others for chunk in other.chunks)]
+    merged = replace(best, neighbors=(*best.neighbors, *added))
+    return [merged if one is best else one for one in chosen if one not in others]
 
 
 def _repeats(terms: frozenset[str], seen: Sequence[frozenset[str]]) -> bool:
@@ -185,4 +264,4 @@ def _present(value: np.float32) -> float | None:
 
 def _no_evidence() -> Evidence:
     none = np.empty(0, np.float32)
-    return Evidence(np.empty(0, np.int64), none, none, none, none, none, none, none)
+    return Evidence(_NO_IDS, none, none, none, none, none, none, none)

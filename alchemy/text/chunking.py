@@ -20,7 +20,7 @@ from alchemy.records import Block, BlockKind, Chunk, Document, fingerprint, read
 from alchemy.settings import ChunkOptions
 from alchemy.text.sentences import CJK, split_sentences
 
-CHUNKER_VERSION = "2"  # part of every chunk id: raise it whenever other chunks come out
+CHUNKER_VERSION = "3"  # part of every chunk id: raise it whenever other chunks come out
 
 Count = Callable[[list[str]], list[int]]
 
@@ -250,6 +250,7 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
         dict(zip(inexact, count([texts[number] for number in inexact]), strict=True)) if inexact else {}
     )
     tops = {unit.block: unit for unit in reversed(units)}  # the first unit of each block
+    ends = [0, *(window[-1].end for window, _ in windows)]  # of the window before each
     return [
         Chunk(
             id=fingerprint(document.id, document.version, window[0].start, window[-1].end, CHUNKER_VERSION),
@@ -271,6 +272,8 @@ def _chunks(document: Document, units: list[Unit], count: Count, options: ChunkO
             raw_key=document.raw_key,
             raw_sha256=document.raw_sha256,
             locator=document.locator,
+            updated=document.updated,
+            gap=document.text[ends[number] : window[0].start],
         )
         for number, (window, section) in enumerate(windows)
     ]

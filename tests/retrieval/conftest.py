@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +29,9 @@ TEXTS = {
 
 
 def make_chunk(
-    document_id: str, text: str, index: int = 0, source: str = "jira", project: str = "P"
+    document_id: str, text: str, index: int = 0, source: str = "jira", project: str = "P", **changes: Any
 ) -> Chunk:
-    return Chunk(
+    made = Chunk(
         id=fingerprint(document_id, index, text),
         document_id=document_id,
         document_version="1",
@@ -50,6 +52,7 @@ def make_chunk(
         raw_sha256="0" * 64,
         locator="",
     )
+    return replace(made, **changes)
 
 
 class HashEmbedder:

@@ -8,7 +8,7 @@ import pytest
 from alchemy.errors import BadInput, ContractBroken
 from alchemy.records import Chunk
 from alchemy.retrieval.dense import Dense
-from alchemy.retrieval.index import Filters, Index, build_index
+from alchemy.retrieval.index import Index, build_index
 from tests.retrieval.conftest import HashEmbedder, make_chunk
 
 
@@ -53,27 +53,6 @@ def test_chunks_are_found_by_id_and_by_document(tmp_path: Path) -> None:
     assert index.document_chunks("documents:h") == parts
     assert index.document_chunks("unknown") == []
     assert index.chunks([3, 0])[0] == parts[2]
-    index.close()
-
-
-def test_filters_select_exactly_what_matches_both(folder: Path, chunks: list[Chunk]) -> None:
-    index = Index.open(folder)
-    for filters in (
-        Filters(("jira",)),
-        Filters(("jira", "git"), ("KAFKA",)),
-        Filters((), ("OPS",)),
-        Filters(("no such",)),
-    ):
-        expected = [
-            number
-            for number, chunk in enumerate(chunks)
-            if (not filters.sources or chunk.source in filters.sources)
-            and (not filters.projects or chunk.project in filters.projects)
-        ]
-        allowed = index.allowed(filters)
-        assert allowed is not None
-        assert allowed.tolist() == expected
-    assert index.allowed(Filters()) is None
     index.close()
 
 

@@ -3,22 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from alchemy.errors import ContractBroken
 from alchemy.records import Chunk
 from alchemy.retrieval.fuse import SearchWeights
-from alchemy.retrieval.index import Filters, Index, build_index
+from alchemy.retrieval.index import Index, build_index
 from alchemy.retrieval.search import MAX_PER_DOCUMENT, Searcher
 from alchemy.settings import SearchOptions
-from tests.retrieval.conftest import TEXTS, HashEmbedder, OverlapReranker, make_chunk
+from tests.retrieval.conftest import HashEmbedder, OverlapReranker, make_chunk
 
 OPTIONS = SearchOptions(candidates=5, rerank=4, top_k=3)
 
 
-def found(searcher: Searcher, query: str, options: SearchOptions = OPTIONS, filters: Filters | None = None):
-    return [p.chunk.document_id for p in searcher.search(query, options, filters).passages]
+def found(searcher: Searcher, query: str, options: SearchOptions = OPTIONS) -> list[str]:
+    return [p.chunk.document_id for p in searcher.search(query, options).passages]
 
 
 def test_an_exact_identifier_brings_its_passages_to_the_top(searcher: Searcher) -> None:
@@ -63,30 +61,6 @@ def test_a_cross_encoder_that_does_not_help_is_not_asked(folder: Path) -> None:
 @pytest.mark.parametrize("query", ["", "   ", "？？", "the of and", "\x00"])
 def test_a_query_without_content_is_declined_and_does_not_fail(searcher: Searcher, query: str) -> None:
     assert not searcher.search(query, OPTIONS).answerable
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-@given(
-    st.lists(st.sampled_from(["jira", "git", "confluence", "documents", "x"]), max_size=2, unique=True),
-    st.lists(st.sampled_from(["TIKA", "KAFKA", "OPS"]), max_size=2, unique=True),
-    st.sampled_from(["font cache", "TIKA-4833", "网关", "restart"]),
-)
-def test_a_filtered_search_returns_only_and_all_that_exists(
-    searcher: Searcher, sources: list[str], projects: list[str], query: str
-) -> None:
-    wide = SearchOptions(candidates=1, rerank=4, top_k=50)
-    matching = {
-        key
-        for key, (source, project, _) in TEXTS.items()
-        if (not sources or source in sources) and (not projects or project in projects)
-    }
-    got = found(searcher, query, wide, Filters(tuple(sources), tuple(projects)))
-    assert set(got) <= matching
-    assert bool(got) == bool(matching)
-    every = found(
-        searcher, query, wide.model_copy(update={"candidates": 9}), Filters(tuple(sources), tuple(projects))
-    )
-    assert set(every) == matching
 
 
 def test_one_document_does_not_fill_the_result_and_repeats_are_left_out(tmp_path: Path) -> None:

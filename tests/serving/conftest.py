@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from alchemy.catalog import Catalog
 from alchemy.records import Chunk
 from alchemy.release import RECORD, Release, promote, read_release, read_release_alias, release_line
 from alchemy.retrieval.fuse import SearchWeights
+from alchemy.retrieval.index import Filters as Limits
+from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
@@ -88,8 +90,10 @@ class Behavior:
     search: Callable[[str], object] = lambda _: None
     speak: Callable[[threading.Event], object] = lambda _: None
     load: Callable[[str], object] = lambda _: None
+    searched: tuple[Limits, Limits] = (Limits(), Limits())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
+    rewrites: list[Rewrite | None] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -147,15 +151,20 @@ class Knowledge:
         marker, behavior = self.markers[release_id], self.behavior
         closed = threading.Event()
 
-        def search(query: str, options: SearchOptions, filters: Filters) -> SearchResult:
+        def search(
+            query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None
+        ) -> SearchResult:
             behavior.search(query)
+            behavior.rewrites.append(rewrite)
             assert not closed.is_set(), "searched after it was closed"
             behavior.search_options.append(options)
             behavior.filters.append(filters)
             if "moon" in query or "月球" in query:
                 return found(answerable=False)
             text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
-            return found(make_passage(text, document=f"jira:{marker}-1"))
+            held, dropped = behavior.searched
+            passage = make_passage(text, document=f"jira:{marker}-1")
+            return replace(found(passage), filters=held, dropped=dropped)
 
         def speak(
             messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float

@@ -7,6 +7,7 @@ import httpx
 import orjson
 import pytest
 
+from alchemy.retrieval.index import Filters as Limits
 from tests.serving.conftest import QUOTED, Knowledge, Serve, eventually
 
 QUESTION = "How often does the gateway retry?"
@@ -88,10 +89,23 @@ def test_without_a_champion_the_service_says_so_and_answers_from_nothing(
 def test_options_and_filters_reach_the_search(knowledge: Knowledge, serve: Serve) -> None:
     knowledge.champion()
     with serve() as service:
-        service.ask(top_k=3, filters={"sources": ["jira"], "projects": ["HAUL"]})
+        filters = {"sources": ["jira"], "projects": ["HAUL"], "kinds": ["issue"], "until": "2024-03-01"}
+        service.ask(top_k=3, filters=filters)
     assert knowledge.behavior.search_options[-1].top_k == 3
-    assert knowledge.behavior.filters[-1].sources == ["jira"]
-    assert knowledge.behavior.filters[-1].projects == ["HAUL"]
+    limits = knowledge.behavior.filters[-1].limits
+    assert limits == Limits(("jira",), ("HAUL",), ("issue",), "", "2024-03-01")
+
+
+def test_an_answer_tells_which_filters_held_and_which_were_given_up(
+    knowledge: Knowledge, serve: Serve
+) -> None:
+    knowledge.champion()
+    knowledge.behavior.searched = (Limits(sources=("jira",)), Limits(kinds=("commit",), since="2024-03-01"))
+    with serve() as service:
+        answer = service.ask()
+    nothing = {"sources": [], "projects": [], "kinds": [], "since": None, "until": None}
+    assert answer["filters"] == nothing | {"sources": ["jira"]}
+    assert answer["dropped"] == nothing | {"kinds": ["commit"], "since": "2024-03-01"}
 
 
 def test_a_stream_tells_every_step_and_ends_with_the_whole_answer(knowledge: Knowledge, serve: Serve) -> None:

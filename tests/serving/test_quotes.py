@@ -1,4 +1,5 @@
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from serving.answer import is_chinese
 from serving.quotes import checked, cite, extract, without_strangers
-from tests.serving.conftest import make_passage
+from tests.serving.conftest import make_chunk, make_passage
 
 RETRY = "The gateway was rebuilt in 2024. It retries a failed call three times. Then it raises GW-503."
 OTHER = "Invoices are sent on Monday. The finance team keeps them for ten years."
@@ -26,6 +27,20 @@ def test_a_quote_is_the_documents_text_between_its_positions() -> None:
     passage = make_passage(RETRY, start=document.index(RETRY))
     for citation in extract("When does it raise GW-503 after it retries?", [passage]).citations:
         assert document[citation.start : citation.end] == citation.quote
+
+
+def test_a_quote_from_a_neighboring_chunk_names_that_chunk_and_its_exact_place() -> None:
+    document = f"{OTHER}\n\n{RETRY}"
+    after = make_chunk(RETRY, start=document.index(RETRY), chunk_index=1, gap="\n\n")
+    passage = replace(make_passage(OTHER, start=0), neighbors=(after,))
+    assert passage.text == document
+    (citation,) = extract("How many times does the gateway retry a failed call?", [passage]).citations
+    assert citation.quote == "It retries a failed call three times. Then it raises GW-503."
+    assert document[citation.start : citation.end] == citation.quote
+    assert citation.chunk_id == after.id
+    (cited,) = cite("Invoices go out on Monday [1].", [passage])
+    assert cited.quote == document[cited.start : cited.end] == "Invoices are sent on Monday."
+    assert cited.chunk_id == passage.chunk.id
 
 
 def test_the_best_passage_wins_over_one_that_only_came_along() -> None:

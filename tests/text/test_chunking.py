@@ -46,7 +46,8 @@ def letters(tmp_path_factory) -> Tokenizer:
 
 
 def document(*parts: Part, title: str = "", **changes) -> Document:
-    draft = Draft(**{"kind": "issue", "key": "K-1", "title": title, "parts": parts, "locator": "", **changes})
+    same = {"kind": "issue", "key": "K-1", "locator": "", "updated": "2024-03-01T08:00:00Z"}
+    draft = Draft(**{**same, "title": title, "parts": parts, **changes})
     made = to_document(draft, RAW, SANITIZER, CleanOptions(min_characters=0))
     assert isinstance(made, Document)
     return made
@@ -66,6 +67,7 @@ def assert_chunks_are_sound(made, chunks, tokenizer, options):
         assert (chunk.chunk_index, chunk.total_chunks) == (number, len(chunks))
         assert chunk.tokens == tokenizer.count_tokens([chunk.text])[0]
         assert chunk.tokens <= options.target_tokens
+        assert chunk.updated == made.updated
         assert chunk.id == fingerprint(made.id, made.version, chunk.start, chunk.end, CHUNKER_VERSION)
         inside = [block for block in made.blocks if block.start < chunk.end and block.end > chunk.start]
         kinds = [block.kind == "heading" for block in inside]
