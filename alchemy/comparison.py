@@ -79,10 +79,9 @@ def _parts(release: Release) -> dict[str, Any]:
 
 
 def _scores(artifacts: Artifacts, release: Release) -> dict[str, Any]:
-    from alchemy.evaluation import REPORT, scores_of
+    from alchemy.evaluation.report import read_report, scores_of
 
-    path = artifacts.file(artifacts.get("evaluation", release.evaluation), REPORT)
-    return asdict(scores_of(orjson.loads(path.read_bytes())))
+    return asdict(scores_of(read_report(artifacts, release.evaluation)))
 
 
 def _chunks(artifacts: Artifacts, release: Release) -> Artifact:

@@ -14,7 +14,9 @@ from safetensors.numpy import load_file, save_file
 from alchemy.artifacts import Artifacts, Request
 from alchemy.catalog import BaseModelEntry, LoraOptions
 from alchemy.errors import BadConfig
-from alchemy.evaluation import REPORT, Candidate, judge_candidate, refusals_of, scores_of
+from alchemy.evaluation.candidate import Candidate
+from alchemy.evaluation.judge import judge_candidate
+from alchemy.evaluation.report import REPORT, refusals_of, scores_of
 from alchemy.gate import Policy, Scores, decide, read_policy
 from alchemy.inspection import inspect_candidate
 from alchemy.records import SftPair, Split, to_line
