@@ -235,8 +235,10 @@ def test_every_command_has_json(alchemy: Alchemy) -> None:
     groups = (
         "releases ls",
         "releases show",
+        "releases pin",
         "releases promote",
         "releases rollback",
+        "releases unpin",
         "models ls",
         "models pull",
     )
