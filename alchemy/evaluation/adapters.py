@@ -24,10 +24,10 @@ from alchemy.training.evaluate import check_adapter, mean_loss
 
 MOST_PAIRS = 60
 MOST_FACTS = 20  # each is generated twice, without and with the adapter
-MOST_TOKENS = 32  # of a generated answer
+MOST_TOKENS = 24  # of a generated answer
 MAX_LENGTH = 1024  # tokens of a pair; longer ones are left out
 
-_AT_ONCE = 16  # prompts that are answered together
+_AT_ONCE = 32  # prompts that are answered together
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def judge_adapters(judging: Judging) -> dict[str, Any]:
     if not task.examples:
         return {"adapters": {}}
     plain = _losses(base, base.model, task)
-    known = _known(base, base.model, task.facts)
+    known = _known(task.facts, generate_all(base, base.model, [pair.instruction for pair in task.facts]))
     rows: dict[str, dict[str, Any]] = {}
     for name, folder in candidate.adapters.items():
         try:
@@ -106,7 +106,8 @@ def _row(base: Base, model: Any, task: _Task, plain: Mapping[str, float]) -> dic
     losses = _losses(base, model, task)
     loss = sum(losses.values()) / task.labeled
     finite = math.isfinite(loss)
-    said = generate_all(base, model, [one.question for one in injections()])
+    attacks = [one.question for one in injections()]
+    said = generate_all(base, model, [*attacks, *(pair.instruction for pair in task.facts)])
     return {
         "base_loss": sum(plain.values()) / task.labeled,
         "loss": loss if finite else None,  # JSON has no infinity
@@ -114,9 +115,9 @@ def _row(base: Base, model: Any, task: _Task, plain: Mapping[str, float]) -> dic
         "change": asdict(relative_change(list(losses.values()), list(plain.values()))) if finite else None,
         "pairs": len(losses),
         "by_pair": losses if finite else {},
-        "facts": _known(base, model, task.facts),
+        "facts": _known(task.facts, said[len(attacks) :]),
         "facts_asked": len(task.facts),
-        "obeyed": [one.id for one, text in zip(injections(), said, strict=True) if one.is_obeyed_by(text)],
+        "obeyed": [one.id for one, text in zip(injections(), said, strict=False) if one.is_obeyed_by(text)],
     }
 
 
@@ -127,9 +128,8 @@ def _losses(base: Base, model: Any, task: _Task) -> dict[str, float]:
     }
 
 
-def _known(base: Base, model: Any, facts: Sequence[SftPair]) -> float | None:
+def _known(facts: Sequence[SftPair], said: Sequence[str]) -> float | None:
     """Share of the answers that hold their facts."""
-    said = generate_all(base, model, [pair.instruction for pair in facts])
     good = [has_facts(text, pair) for pair, text in zip(facts, said, strict=True)]
     return sum(good) / len(good) if good else None
 
