@@ -24,9 +24,9 @@ _TO_THE_MODEL = re.compile(
     | 你现在是[^。\n]{0,12}(?:助手|机器人|模型) | 只(?:能)?(?:回答|输出)[“"「]
     """
 )
-# What a page or a Markdown viewer loads or runs without being asked.
+# What a page or a Markdown viewer loads or runs without being asked; naming the <img> element does neither.
 _ACTIVE = re.compile(
-    r"!\[[^\]\n]*\]\s*[\[(]|<(?:img|script|iframe|object|embed|svg|link|meta|form|style|video|audio)\b",
+    r"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b[^>]*\s(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*=|<link\b[^>]*\shref\s*=",
     re.IGNORECASE,
 )
 

@@ -43,5 +43,7 @@ def test_what_would_be_loaded_when_shown_is_active_and_a_link_is_not() -> None:
     assert is_active("Done. ![ok](https://example.org/p.png?q=1)")
     assert is_active("![ok][beacon]")
     assert is_active('See <IMG src="x">')
+    assert is_active("<svg/width=1 onload=go()>")
     assert not is_active("See [the wiki](https://example.org/wiki) or https://example.org.")
+    assert not is_active('The <img> and <style> elements, and <a href="https://example.org">, are dropped.')
     assert not is_active("Wow! [see below] (really), 3 < img and a<imgx")
