@@ -38,7 +38,7 @@ class Model(ThreadingHTTPServer):
     @property
     def entry(self) -> dict[str, Any]:
         base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        return {"provider": "llm", "base_url": base_url, "api_key": "k", "timeout_s": 10}
+        return {"provider": "llm", "base_url": base_url, "api_key": "k", "timeout_s": 60}
 
 
 class _Handler(BaseHTTPRequestHandler):
