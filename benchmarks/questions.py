@@ -12,7 +12,9 @@ the pairs) are not asked about. Goals: recall@5 of at least 0.85 for the questio
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -20,21 +22,21 @@ from rich.table import Table
 from structured_questions import Structured, structured_questions
 
 from alchemy.artifacts import Artifacts
-from alchemy.asking import open_search
 from alchemy.catalog import load_catalog
 from alchemy.errors import NotFound
 from alchemy.parts import read_parts
 from alchemy.records import Document, SftPair
 from alchemy.release import Release, read_release, read_release_alias
+from alchemy.retrieval.embed import Embedder
 from alchemy.retrieval.evaluate import interval, recall
-from alchemy.retrieval.search import Passage, SearchResult
-from alchemy.settings import SearchOptions, load_settings
+from alchemy.retrieval.index import Index
+from alchemy.retrieval.rerank import Reranker
+from alchemy.retrieval.search import Passage, Searcher
+from alchemy.settings import SearchOptions, Settings, load_settings
 from alchemy.store import Store
 from alchemy.upload import upload_raw
 
 LINE = ("dagster", "asset", "materialize", "--select", "*", "-m", "dagster_project.definitions")
-
-Search = Callable[[str, SearchOptions], SearchResult]
 
 
 def main() -> None:
@@ -54,13 +56,10 @@ def main() -> None:
         release = released(artifacts)
     except NotFound as error:
         sys.exit(f"{error}; run this benchmark with --raw FOLDER first")
-    corpus = read_parts(Document, artifacts.parts(artifacts.latest("cleaned_corpus"), "part-"))
-    tuning = read_parts(SftPair, artifacts.parts(artifacts.latest("sft_pairs"), "sft_eval"))
-    tuned = {pair.document_id for pair in tuning}
-    questions, left_out = structured_questions(list(corpus), tuned, arguments.each)
-    search = open_search(artifacts, release, load_catalog(settings.catalog), settings)
-    print(f"index {release.index}, {release.weights}")
-    found = ask(search, questions, settings.search)
+    questions, left_out = questions_of(artifacts, arguments.each)
+    with closing(open_searcher(artifacts, release, settings)) as searcher:
+        print(f"index {release.index}, {release.weights}")
+        found = [ask(searcher, question, settings.search) for question in questions]
     print_recall(questions, found)
     for reason, count in sorted(left_out.items()):
         print(f"left out {count:5,d}  {reason}")
@@ -76,28 +75,44 @@ def released(artifacts: Artifacts) -> Release:
     raise NotFound("the store has no release")
 
 
-def ask(search: Search, questions: Sequence[Structured], options: SearchOptions) -> list[tuple[Passage, ...]]:
-    """Passages for every question; enough of them for five documents."""
-    wide = options.model_copy(update={"top_k": 20})
-    return [search(question.text, wide).passages for question in questions]
+def questions_of(artifacts: Artifacts, each: int) -> tuple[list[Structured], Counter[str]]:
+    """Questions about the corpus in the store, without the documents that weights were tuned on."""
+    corpus = read_parts(Document, artifacts.parts(artifacts.latest("cleaned_corpus"), "part-"))
+    tuning = read_parts(SftPair, artifacts.parts(artifacts.latest("sft_pairs"), "sft_eval"))
+    return structured_questions(list(corpus), {pair.document_id for pair in tuning}, each)
+
+
+def open_searcher(artifacts: Artifacts, release: Release, settings: Settings) -> Searcher:
+    """The release's search, with the models and weights that it names."""
+    catalog = load_catalog(settings.catalog)
+    index = Index.open(artifacts.fetch(artifacts.get("faiss_index", release.index)))
+    embedder = Embedder(catalog.model_b.model_copy(update={"model_id": release.embedder}), settings.models)
+    reranker = Reranker(catalog.reranker.model_copy(update={"model_id": release.reranker}), settings.models)
+    return Searcher(index, embedder, reranker, release.weights)
+
+
+def ask(searcher: Searcher, question: Structured, options: SearchOptions) -> tuple[Passage, ...]:
+    """Passages, enough of them for five documents."""
+    return searcher.search(question.text, options.model_copy(update={"top_k": 20})).passages
 
 
 def print_recall(questions: Sequence[Structured], found: Sequence[Sequence[Passage]]) -> None:
-    table = Table("kind", "questions", "recall@5", "95 %", "section@5", "not found")
-    structured = {question.kind for question in questions} - {"identifiers"}
-    rows = {kind: {kind} for kind in dict.fromkeys(question.kind for question in questions)}
-    for name, kinds in {**rows, "all but identifiers": structured}.items():
-        some = [(one, passages) for one, passages in zip(questions, found, strict=True) if one.kind in kinds]
-        values = [recall(documents(passages), one.document_ids, 5) for one, passages in some]
-        sections = [shows_section(one, passages[:5]) for one, passages in some if one.section]
-        mean = interval(values)
+    table = Table("kind", "questions", "recall@5", "95 %", "right section in the first 5", "not found")
+    answered = list(zip(questions, found, strict=True))
+    kinds = list(dict.fromkeys(question.kind for question in questions))
+    rows = [(kind, [one for one in answered if one[0].kind == kind]) for kind in kinds]
+    structured = [one for one in answered if one[0].kind != "identifiers"]
+    for name, some in [*rows, ("all but identifiers", structured)]:
+        recalls = [recall(documents(passages), question.document_ids, 5) for question, passages in some]
+        sections = [shows_section(*one) for one in some if name == one[0].kind and one[0].section]
+        mean = interval(recalls)
         table.add_row(
             name,
-            str(len(values)),
+            str(len(some)),
             f"{mean.mean:.3f}",
             f"{mean.low:.3f} to {mean.high:.3f}",
-            f"{interval(sections).mean:.3f}" if name in ("sections",) else "",
-            str(sum(value < 1 for value in values)),
+            f"{interval(sections).mean:.3f}" if sections else "",
+            str(sum(value < 1 for value in recalls)),
         )
     Console(width=110).print(table)
 
@@ -112,7 +127,7 @@ def shows_section(question: Structured, passages: Sequence[Passage]) -> float:
         any(
             passage.chunk.document_id in question.document_ids
             and passage.chunk.section.startswith(question.section)
-            for passage in passages
+            for passage in passages[:5]
         )
     )
 
