@@ -5,22 +5,25 @@
 | commits | an issue key that one commit mentions | the change, by what the issue was about | that commit |
 | sections | a heading of a wiki page | what stands under it, naming the page's subject | that page |
 | rows | values that only one row has together | another column | that row |
-| identifiers | a key, a short sha, a class name, a version | itself, in a few words | all that hold it |
+| identifiers | a key, a sha, a class name, a version | itself, in a few words | all that hold it |
 
-A question has words of its own: the verb of a commit's subject gives way to what a person would ask, notes
-about who contributed it are cut. It is left out where it would be no fair question: too few words, a masked
-value, a heading that stands twice, the page of a version, or an identifier that only its own document holds
-and which therefore names it (identifiers are asked for apart). The same corpus gives the same questions: a
-hash chooses.
+A question has words of its own: the verb of a commit's subject gives way to what a person would ask, every
+third word of the rest is forgotten, notes about who contributed it are cut. It is left out where it would be
+no fair question: too few words, a masked value, a heading that stands twice, the page of a version, or an
+identifier that only its own document holds and which therefore names it (identifiers are asked for apart).
+The same corpus gives the same questions: a hash chooses.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from alchemy.records import Document, fingerprint
 from alchemy.retrieval.lexical import units
+
+T = TypeVar("T")
 
 MIN_CONTENT = 4  # words of content in what is left of a commit's subject: "reopened" asks for nothing
 MIN_SECTION = 200  # characters under a heading; less is a list of links
@@ -88,6 +91,7 @@ _IDENTIFIER_FORMS = (
     "Please show me {}",
     "who worked on {}?",
 )
+_SHA_LENGTHS = (7, 8, 10, 12, 40)  # as git, forges and people cut them
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def _commits(documents: Sequence[Document]) -> Made:
     for key, found in of_key.items():
         document = found[0]
         forms, matter = _forms(_subject(document.title))
-        text = _choose(forms, document.id).format(matter) if forms else ""
+        text = _choose(forms, document.id).format(_remembered(matter)) if forms else ""
         question = Structured("commits", text, (document.id,))
         if len(found) > 1 or document.fields["issues"] != key:
             yield question, "several commits of one issue, or issues of one commit"
@@ -151,7 +155,8 @@ def _commits(documents: Sequence[Document]) -> Made:
 
 def _subject(title: str) -> str:
     """What a commit's subject says, without keys, numbers and notes."""
-    text = " ".join(_ISSUE_KEY.sub("", _NOTE.sub("", title)).split()).strip("-:;.,[]() ")
+    text = " ".join(_ISSUE_KEY.sub("", _NOTE.sub("", title)).split())
+    text = re.sub(r"[][()]", "", text).strip("-:;., ")
     return _CLAUSE_END.sub("", re.sub(r"^(?:fix(?:es|ed)? )?for[ :]+", "", text, flags=re.I))
 
 
@@ -161,6 +166,14 @@ def _forms(subject: str) -> tuple[tuple[str, ...], str]:
     stems = (verb.lower().removesuffix(ending) for ending in _ENDINGS)
     matter = re.sub(r"^(?:for|to|ability to|support for|support) ", "", matter)
     return next((_FORMS[stem] for stem in stems if stem in _FORMS), ()), matter
+
+
+def _remembered(matter: str) -> str:
+    """Without every third word of content: nobody knows a subject by heart. At least `MIN_CONTENT` stay."""
+    words = matter.split()
+    places = [place for place, word in enumerate(words) if _content(word)]
+    forgotten = set(places[2::3][: max(0, len(places) - MIN_CONTENT)])
+    return " ".join(word for place, word in enumerate(words) if place not in forgotten)
 
 
 def _content(text: str) -> int:
@@ -265,7 +278,7 @@ def _identifiers(documents: Sequence[Document], holders: Holders) -> Iterator[li
     keys = {key for one in commits for key in one.fields.get("issues", "").split(", ") if key}
     yield [_identifier(key, [document]) for key, document in issues.items()]
     yield [_identifier(key, holders[key.lower()]) for key in sorted(keys - issues.keys())]
-    yield [_identifier(commit.key[:9], [commit.id]) for commit in commits]
+    yield [_identifier(one.key[: _choose(_SHA_LENGTHS, one.key)], [one.id]) for one in commits]
     for pattern in (_CLASS, _VERSION):
         names = {name for document in written for name in pattern.findall(document.text)}
         yield [_identifier(name, holders[name.lower()]) for name in sorted(names)]
@@ -285,5 +298,5 @@ def _some(questions: Iterable[Structured], most: int) -> list[Structured]:
     return list(chosen.values())[:most]
 
 
-def _choose(forms: Sequence[str], *parts: str) -> str:
+def _choose(forms: Sequence[T], *parts: str) -> T:
     return forms[int(fingerprint(*parts), 16) % len(forms)]
