@@ -135,12 +135,7 @@ def structured_questions(
 
 
 def _commits(documents: Sequence[Document]) -> Made:
-    of_key: defaultdict[str, list[Document]] = defaultdict(list)
-    for document in documents:
-        if document.kind == "commit":
-            for key in filter(None, document.fields.get("issues", "").split(", ")):
-                of_key[key].append(document)
-    for key, found in of_key.items():
+    for key, found in _by_issue(document for document in documents if document.kind == "commit").items():
         document = found[0]
         forms, matter = _forms(_subject(document.title))
         text = _choose(forms, document.id).format(_remembered(matter)) if forms else ""
@@ -151,6 +146,14 @@ def _commits(documents: Sequence[Document]) -> Made:
             yield question, "its subject begins with no verb that we can ask with"
         else:
             yield question, "" if _content(matter) >= MIN_CONTENT else "too few words"
+
+
+def _by_issue(commits: Iterable[Document]) -> dict[str, list[Document]]:
+    of_key: defaultdict[str, list[Document]] = defaultdict(list)
+    for commit in commits:
+        for key in filter(None, commit.fields.get("issues", "").split(", ")):
+            of_key[key].append(commit)
+    return of_key
 
 
 def _subject(title: str) -> str:
@@ -263,25 +266,27 @@ def _holders(documents: Sequence[Document]) -> defaultdict[str, set[str]]:
     """By lower-case word, key or version, because a search does not tell the two cases apart."""
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for document in documents:
-        text = f"{document.key} {document.text}"
         for pattern in (_WORD, _ISSUE_KEY, _VERSION):
-            for word in pattern.findall(text):
+            for word in pattern.findall(f"{document.key} {document.text}"):
                 holders[word.lower()].add(document.id)
     return holders
 
 
 def _identifiers(documents: Sequence[Document], holders: Holders) -> Iterator[list[Structured]]:
     """Of each form of identifier those with few holders; an issue's key asks for the issue itself."""
-    issues = {document.key: document.id for document in documents if document.kind == "issue"}
-    written = [document for document in documents if document.kind in ("commit", "issue", "page")]
-    commits = [document for document in written if document.kind == "commit"]
-    keys = {key for one in commits for key in one.fields.get("issues", "").split(", ") if key}
-    yield [_identifier(key, [document]) for key, document in issues.items()]
-    yield [_identifier(key, holders[key.lower()]) for key in sorted(keys - issues.keys())]
+    issues = [document for document in documents if document.kind == "issue"]
+    commits = [document for document in documents if document.kind == "commit"]
+    yield [_identifier(issue.key, [issue.id]) for issue in issues]
+    yield [_identifier(key, [one.id for one in found]) for key, found in _by_issue(commits).items()]
     yield [_identifier(one.key[: _choose(_SHA_LENGTHS, one.key)], [one.id]) for one in commits]
     for pattern in (_CLASS, _VERSION):
-        names = {name for document in written for name in pattern.findall(document.text)}
-        yield [_identifier(name, holders[name.lower()]) for name in sorted(names)]
+        written: defaultdict[str, set[str]] = defaultdict(set)
+        for document in documents:
+            if document.kind in ("commit", "issue", "page"):
+                for name in pattern.findall(document.text):
+                    written[name].add(document.id)
+        few = ((name, ids) for name, ids in written.items() if len(holders[name.lower()]) <= MOST_HOLDERS)
+        yield [_identifier(name, ids) for name, ids in few]
 
 
 def _identifier(name: str, document_ids: Collection[str]) -> Structured:
