@@ -16,7 +16,7 @@ The same corpus gives the same questions: a hash chooses.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,7 +109,7 @@ Holders = Mapping[str, Collection[str]]  # ids of the documents that hold an ide
 
 
 def structured_questions(
-    documents: Sequence[Document], tuned: Collection[str], each: int
+    documents: Sequence[Document], tuned: Set[str], each: int
 ) -> tuple[list[Structured], Counter[str]]:
     """At most `each` questions of every kind, and how many were left out for which reason.
 
@@ -251,7 +251,7 @@ def _words(column: str) -> str:
     return " ".join(_HUMP.sub(" ", column).split()).lower()
 
 
-def _fault(question: Structured, tuned: Collection[str], holders: Holders) -> str:
+def _fault(question: Structured, tuned: Set[str], holders: Holders) -> str:
     if not tuned.isdisjoint(question.document_ids):
         return "its document was used for tuning"
     if _BROKEN.search(question.text):
