@@ -79,7 +79,7 @@ class Trial:
     """What the labels showed. `score` is what documents are scored with; None: the mean percentile stays."""
 
     reason: str
-    labels: int  # of documents with features
+    labels: int  # of documents that are known
     helped: int
     documents: int  # that the labels are of
     penalty: float | None = None
