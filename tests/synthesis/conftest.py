@@ -1,5 +1,6 @@
 """A real OpenAI-compatible server on loopback: the paid API is the only part that is not the real one."""
 
+import re
 import threading
 import time
 from collections import deque
@@ -11,8 +12,26 @@ import pytest
 from pydantic import SecretStr
 
 from alchemy.catalog import Refiner
+from alchemy.synthesis.prompts import JUDGE_SYSTEM
 
 Reply = tuple[int, dict[str, str], str | dict]
+GLUE = {
+    "the",
+    "of",
+    "is",
+    "are",
+    "and",
+    "its",
+    "it",
+    "has",
+    "about",
+    "was",
+    "to",
+    "belongs",
+    "on",
+    "yes",
+    "written",
+}
 
 
 def answer(content: str, finish_reason: str = "stop") -> dict:
@@ -31,6 +50,56 @@ def answer(content: str, finish_reason: str = "stop") -> dict:
         ],
         "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
     }
+
+
+def part(request: dict, name: str) -> str:
+    """What stands between the fences called `name` in a prompt of the refiner or the judge."""
+    return (
+        request["messages"][1]["content"]
+        .rpartition(f"</{name}")[0]
+        .rpartition(f"\n<{name}")[2]
+        .partition(">\n")[2]
+        .rstrip()
+    )
+
+
+def is_judged(request: dict) -> bool:
+    """Whether a request asks for a verdict."""
+    return request["messages"][0]["content"] == JUDGE_SYSTEM
+
+
+def verdict(supported: bool, answers: bool = True) -> Reply:
+    value = {"reason": "It says so.", "supported": supported, "answers": answers}
+    return 200, {}, answer(orjson.dumps(value).decode())
+
+
+def word_by_word(request: dict) -> Reply:
+    """A judge that supports an answer where its source has every word of it."""
+    names = ("source", "facts", "fields", "passage")
+    known = {word for name in names for word in re.findall(r"\w+", part(request, name).lower())}
+    said = re.findall(r"\w+", part(request, "answer").lower())
+    return verdict(all(word in known or word in GLUE for word in said))
+
+
+def grounded(request: dict) -> Reply:
+    """What a good model would answer, with one pair that invents a number."""
+    text = part(request, "passage")
+    title, _, body = text.partition("\n\n")
+    pairs = [
+        {
+            "kind": "fact",
+            "instruction": f"What happened to {title}?",
+            "response": body,
+            "evidence_quote": body,
+        },
+        {
+            "kind": "how",
+            "instruction": f"How much did {title} cost?",
+            "response": "$987654321",
+            "evidence_quote": body,
+        },
+    ]
+    return 200, {}, answer(orjson.dumps({"pairs": pairs}).decode())
 
 
 class LlmServer:
