@@ -15,6 +15,7 @@ from alchemy.catalog import Refiner
 from alchemy.synthesis.prompts import JUDGE_SYSTEM
 
 Reply = tuple[int, dict[str, str], str | dict]
+HANG: Reply = (0, {}, "")  # no answer while the test runs
 GLUE = {
     "the",
     "of",
@@ -50,6 +51,12 @@ def answer(content: str, finish_reason: str = "stop") -> dict:
         ],
         "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
     }
+
+
+def cut_off(body: dict) -> Reply:
+    """An answer whose connection breaks in the middle."""
+    data = orjson.dumps(body).decode()
+    return 200, {"Content-Length": str(len(data)), "Connection": "close"}, data[: len(data) // 2]
 
 
 def part(request: dict, name: str) -> str:
@@ -113,6 +120,7 @@ class LlmServer:
         self.delay_s = 0.0
         self.most_at_once = 0
         self.reply: Callable[[dict], Reply] = lambda request: (200, {}, answer("hello"))
+        self.released = threading.Event()
         self._busy = 0
         self._lock = threading.Lock()
         server = self
@@ -123,13 +131,16 @@ class LlmServer:
             def do_POST(self) -> None:
                 request = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status, headers, body = server._answer(request, self.headers.get("Authorization", ""))
+                if (status, headers, body) == HANG:
+                    server.released.wait()
+                    self.close_connection = True
+                    return
                 if self.path != "/v1/chat/completions":
                     status, headers, body = 404, {}, {"error": {"message": self.path}}
                 data = body.encode() if isinstance(body, str) else orjson.dumps(body)
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                for name, value in headers.items():
+                usual = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+                for name, value in (usual | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
@@ -139,6 +150,9 @@ class LlmServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+
+            def handle_error(self, *args: object) -> None:
+                """Clients that are killed break their connections; that is no news."""
 
         self._http = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
@@ -150,6 +164,7 @@ class LlmServer:
         return len(self.requests)
 
     def stop(self) -> None:
+        self.released.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()

@@ -8,6 +8,7 @@ from alchemy.settings import KindShares, SynthesisOptions
 from alchemy.synthesis.funnel import STAGES, render_funnel
 from alchemy.synthesis.generate import Outcome, TemplateProvider
 from alchemy.synthesis.grounding import Candidate
+from alchemy.synthesis.kinds import KINDS, plan_kinds
 from alchemy.synthesis.pairs import write_pairs
 from alchemy.synthesis.questions import Questions
 from alchemy.synthesis.split import assign_splits
@@ -109,8 +110,9 @@ def test_a_kind_ends_at_its_share_of_every_split(tmp_path: Path, kind: str) -> N
 def test_template_pairs_follow_the_plans_of_their_chunks(tmp_path: Path) -> None:
     metrics, _ = run(tmp_path, TemplateProvider(), 300)
     assert metrics["kept_by_kind"].keys() == {"fact", "numeric", "unanswerable"}
-    # One chunk for each of 300 documents, three places in a plan, a tenth of them for these.
-    assert metrics["kept_by_kind"]["unanswerable"] == pytest.approx(90, rel=0.25)
+    options = SynthesisOptions()
+    plans = [plan_kinds(one.id, options.kinds, options.pairs_per_chunk, KINDS) for one in many(300)[1]]
+    assert metrics["kept_by_kind"]["unanswerable"] == sum("unanswerable" in plan for plan in plans) > 50
 
 
 def test_the_table_goes_from_what_was_written_to_what_was_kept(tmp_path: Path) -> None:
