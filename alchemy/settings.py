@@ -79,6 +79,9 @@ class KindShares(Options):
 
 
 class SynthesisOptions(Options):
+    provider: Literal["auto", "llm", "template"] = Field(
+        "auto", description="Who writes pairs; auto: as model_a of models.yaml says."
+    )
     max_samples: int = Field(2000, ge=1, description="Most pairs to write.")
     pairs_per_chunk: int = Field(3, ge=1, le=10)
     kinds: KindShares = KindShares()

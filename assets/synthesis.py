@@ -48,7 +48,7 @@ def sft_pairs(
     judges; `train.jsonl` is plain text for continued pre-training. Written by model_a, or without a key by
     templates over structured fields. No pair repeats a question that `alchemy eval` asks.
     """
-    artifacts, refiner = store.artifacts, catalog.catalog.model_a
+    artifacts, refiner = store.artifacts, _refiner(catalog.catalog.model_a, settings)
     asked = _known_questions(artifacts)
 
     def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def sft_pairs(
 
     by_model = refiner.uses_llm or settings.synthesis.judge
     parameters = {
-        "options": settings.synthesis.model_dump(exclude={"threads", "budget_usd"}),
+        "options": settings.synthesis.model_dump(exclude={"provider", "threads", "budget_usd"}),
         "provider": refiner.model_id if refiner.uses_llm else "template",
         "judge": refiner.model_id if settings.synthesis.judge else None,
         "temperature": refiner.temperature if by_model else None,
@@ -92,6 +92,11 @@ def sft_pairs(
     }
     inputs = ["cleaned_corpus", "rag_chunks", "quant_insights"]
     return publish(context, artifacts, build, inputs=inputs, parameters=parameters, describe=describe)
+
+
+def _refiner(model: Refiner, settings: Settings) -> Refiner:
+    chosen = settings.synthesis.provider
+    return model if chosen == "auto" else model.model_copy(update={"provider": chosen})
 
 
 def _known_questions(artifacts: Artifacts) -> list[str]:
