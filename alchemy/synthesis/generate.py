@@ -17,12 +17,12 @@ from alchemy.synthesis.kinds import KINDS, Kind, pick
 from alchemy.synthesis.prompts import refine_messages
 from alchemy.synthesis.templates import TEMPLATE, template_pairs
 
-_ANSWER_TOKENS = 900  # three pairs of 80 words with their quotes
+_PAIR_TOKENS = 300  # 80 words with their quote
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One chunk to write pairs about, with what is known of its document; at most one pair for each kind."""
+    """One chunk to write pairs about, with what is known of its document: at most one for each of `kinds`."""
 
     document: Document
     chunk: Chunk
@@ -71,9 +71,10 @@ class LlmProvider:
         return ask_each(self._one, tasks, self._threads)
 
     def _one(self, task: Task) -> Outcome:
-        messages = refine_messages(task.chunk, task.insight, task.kinds)
+        messages = refine_messages(task.chunk, task.insight, task.document.fields, task.kinds)
+        most = _PAIR_TOKENS * len(task.kinds)
         try:
-            completion = self._client.complete(messages, as_json=True, max_tokens=_ANSWER_TOKENS)
+            completion = self._client.complete(messages, as_json=True, max_tokens=most)
         except BadInput:
             return Outcome(failures=["refused_by_provider"])
         except BreakerOpen:

@@ -44,10 +44,9 @@ def plant_errors(tasks: Sequence[Task]) -> list[Plant]:
     for way, spoil in _WAYS.items():
         documents: set[str] = set()
         for at, case in enumerate(rights):
-            others = [*rights[at + 1 :], *rights[:at]]
             if case.pair.document_id in documents or len(documents) == OF_EACH:
                 continue
-            answer = spoil(case, others)
+            answer = spoil(case, [*rights[at + 1 :], *rights[:at]])
             if answer is not None:
                 documents.add(case.pair.document_id)
                 plants.append(Plant(way, case, replace(case, pair=replace(case.pair, response=answer))))
@@ -94,10 +93,10 @@ def _right(task: Task) -> Iterator[Case]:
 def _other_number(case: Case, others: Sequence[Case]) -> str | None:
     known = _known(case)
     for number in reversed(_NUMBER.findall(case.pair.response)):
-        for last in "0123456789":
-            changed = number[:-1] + last
-            if number not in case.pair.instruction and changed not in known:
-                return _swap(case.pair.response, number, changed)
+        changed = (number[:-1] + last for last in "0123456789")
+        strange = next((one for one in changed if one not in known), None)
+        if strange and number not in case.pair.instruction:
+            return _swap(case.pair.response, number, strange)
     return None
 
 

@@ -21,20 +21,25 @@ from alchemy.records import fingerprint
 from tests.synthesis.conftest import HANG, LlmServer, Reply, answer, cut_off, part
 
 FILES = ("sft_train.jsonl", "sft_eval.jsonl", "sft_holdout.jsonl", "train.jsonl")
+TROUBLES = ("hangs", "throttles", "fails", "breaks off", "answers")
 CALLS_OF_AN_ANSWER, CALLS_OF_A_REPLAY = 3000, 300  # of Python functions, about
 
 
 def pairs_of(request: dict) -> dict:
     """What the model always answers to a request; every tenth answer is cut off by its own length."""
-    name = fingerprint(request)
     title, _, body = part(request, "passage").partition("\n\n")
     questions = (f"What happened to {title}?", f"Why is {title} on record?")
     rows = [
         {"kind": "fact", "instruction": one, "response": body, "evidence_quote": body} for one in questions
     ]
-    text = orjson.dumps({"of": name, "pairs": rows}).decode()
-    cut = int(name[:4], 16) % 10 == 0
+    text = orjson.dumps({"of": fingerprint(request), "pairs": rows}).decode()
+    cut = number_of(request) % 10 == 3
     return answer(text[: len(text) // 2], "length") if cut else answer(text)
+
+
+def number_of(request: dict) -> int:
+    """Of the document that a request is about: "Record 7 about part 49"."""
+    return int(part(request, "passage").split()[1])
 
 
 class Troubled:
@@ -54,12 +59,10 @@ class Troubled:
             first = self.asked[name] == 1
             if name in self.stored:
                 self.again.append(name)
-        what = "answers"
-        if first:
-            what = ("hangs", "throttles", "fails", "breaks off", "answers")[int(name[4:8], 16) % 20 // 4]
+            what = TROUBLES[number_of(request) % len(TROUBLES)] if first else "answers"
             if what == "hangs" and self.troubles["hangs"] == 2:  # each costs a time-out
                 what = "answers"
-        self.troubles[what] += 1
+            self.troubles[what] += 1
         return {
             "hangs": HANG,
             "throttles": (429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}),
@@ -110,7 +113,7 @@ def test_ten_kills_at_random_points_change_no_byte_and_repeat_no_call(llm: LlmSe
     assert (rest.cached, rest.calls) == (before, usage.calls - before)
     assert troubled.again == []
     assert set(troubled.asked) == stored_answers(arguments.cache)
-    assert set(troubled.troubles) == {"hangs", "throttles", "fails", "breaks off", "answers"}
+    assert set(troubled.troubles) == set(TROUBLES)
     assert again == metrics
     for name in FILES:
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
