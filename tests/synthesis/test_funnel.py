@@ -1,7 +1,5 @@
-import re
+from collections import Counter
 from pathlib import Path
-
-import pytest
 
 from alchemy.records import SftPair, read_lines
 from alchemy.settings import KindShares, SynthesisOptions
@@ -95,16 +93,14 @@ def test_nothing_is_taught_or_tuned_that_people_ask_to_judge_the_answers(tmp_pat
     assert not documents & {one_of["train"], one_of["eval"]}
 
 
-@pytest.mark.parametrize("kind", ["how", "unanswerable"])
-def test_a_kind_ends_at_its_share_of_every_split(tmp_path: Path, kind: str) -> None:
-    provider = Scripted("What became of {title}?", kind=kind)
-    shares = KindShares(fact=0.8, how=0.1, comparison=0, numeric=0, unanswerable=0.1)
+def test_a_kind_ends_at_its_share_of_every_split(tmp_path: Path) -> None:
+    shares = KindShares(fact=0.9, how=0.1, comparison=0, numeric=0, unanswerable=0)
+    provider = Scripted("What became of {title}?", kind="how")
     metrics, pairs = run(tmp_path, provider, 300, max_samples=100, pairs_per_chunk=1, kinds=shares)
-    if kind == "unanswerable":  # the answers do not decline
-        assert metrics["rejected"] == {"answers_unanswerable": metrics["written"]}
-        return
-    assert metrics["kept_by_kind"] == {"how": 1 + 1 + 10}
-    assert metrics["rejected"]["kind_over_quota"] == metrics["written"] - len(pairs) > 100
+    counts = Counter(pair.split for pair in pairs)
+    assert counts == {"holdout": 1, "eval": 1, "train": 10}  # of 10, of 5, and of the 98 that are left
+    assert metrics["rejected"] == {"kind_over_quota": metrics["written"] - len(pairs)}
+    assert metrics["written"] > 100
 
 
 def test_template_pairs_follow_the_plans_of_their_chunks(tmp_path: Path) -> None:
@@ -140,18 +136,3 @@ def test_the_table_goes_from_what_was_written_to_what_was_kept(tmp_path: Path) -
     assert {"judge", "decontamination", "near duplicates", "leak scan"} <= {row[0] for row in rows}
     leaks = next(row for row in rows if row[0] == "leak scan")
     assert leaks[1] == str(metrics["rejected"]["leak"]) != "0"
-
-
-def test_every_reason_belongs_to_one_stage() -> None:
-    reasons = [reason for stage in STAGES.values() for reason in stage]
-    assert len(reasons) == len(set(reasons))
-    sources = [
-        Path(__file__).parents[2] / "alchemy" / "synthesis" / name
-        for name in ("grounding.py", "generate.py", "judge.py", "answers.py", "funnel.py")
-    ]
-    text = "".join(path.read_text(encoding="utf-8") for path in sources)
-    returned = set(
-        re.findall(r'(?:return|failures=\[|append\(|else|raise UnreadableAnswer\()\s*"([a-z_]+)"', text)
-    )
-    assert {"echo", "leak", "wrong_shape", "judged_unsupported", "truncated_json"} <= returned
-    assert returned <= set(reasons)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alchemy.synthesis.funnel import STAGES
 from alchemy.synthesis.grounding import Candidate, check, identifiers, normalize_question, numbers
 from tests.synthesis.corpus import CHINESE, INSIGHTS, ISSUE, chunk, document
 
@@ -64,8 +65,9 @@ def test_a_pair_that_its_chunk_proves_passes() -> None:
         ),
     ],
 )
-def test_each_flaw_has_its_reason(changes: dict[str, str], reason: str) -> None:
+def test_each_flaw_has_its_reason_and_its_stage_in_the_funnel(changes: dict[str, str], reason: str) -> None:
     assert verdict(**changes) == reason
+    assert sum(reason in reasons for reasons in STAGES.values()) == 1
 
 
 def test_numbers_may_come_from_the_insight_and_the_fields() -> None:

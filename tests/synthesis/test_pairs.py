@@ -9,6 +9,7 @@ from alchemy.errors import Unavailable
 from alchemy.records import SftPair, read_lines
 from alchemy.settings import SynthesisOptions
 from alchemy.synthesis.client import LlmClient, RetryPolicy
+from alchemy.synthesis.funnel import STAGES
 from alchemy.synthesis.generate import LlmProvider, TemplateProvider
 from alchemy.synthesis.grounding import normalize_question
 from alchemy.synthesis.pairs import write_pairs
@@ -34,6 +35,7 @@ def run(folder: Path, provider=None, number: int = 300, **options) -> tuple[dict
 def assert_adds_up(metrics: dict, pairs: list[SftPair]) -> None:
     assert metrics["written"] == metrics["kept"] + sum(metrics["rejected"].values())
     assert metrics["kept"] == len(pairs)
+    assert set(metrics["rejected"]) <= {reason for reasons in STAGES.values() for reason in reasons}
     for name in ("split", "source", "kind", "record"):
         assert sum(metrics[f"kept_by_{name}"].values()) == len(pairs)
 
