@@ -88,6 +88,7 @@ def sft_pairs(
         "provider": refiner.model_id if refiner.uses_llm else "template",
         "judge": refiner.model_id if settings.synthesis.judge else None,
         "temperature": refiner.temperature if by_model else None,
+        "budget_usd": settings.synthesis.budget_usd if by_model else None,  # a raised one goes on from here
         "known_questions": fingerprint(asked),
     }
     inputs = ["cleaned_corpus", "rag_chunks", "quant_insights"]
