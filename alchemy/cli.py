@@ -1,6 +1,6 @@
 """The command line. Every command prints for people, or one JSON value with `--json`.
 
-alchemy demo | upload | sanitize | scout | quant | doctor | serve | eval | export
+alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | eval | export
 alchemy lineage | impact
 alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
 """
@@ -149,6 +149,28 @@ def demo(
     )
     if as_json:
         show(answers, as_json)
+
+
+@command(app, "refine")
+def refine(
+    synthesis: Annotated[
+        bool, typer.Option("--synthesis", help="Model A writes the pairs; without it templates do.")
+    ] = False,
+    max_samples: Annotated[
+        int | None, typer.Option("--max_samples", "--max-samples", min=1, help="Most pairs to write.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write training pairs about the current corpus, after bringing its quant insights up to date."""
+    from alchemy.refine import refine
+
+    made = refine(
+        open_artifacts(load_settings()),
+        synthesis=synthesis,
+        max_samples=max_samples,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    show(made, as_json)
 
 
 @command(app, "eval")

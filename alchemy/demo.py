@@ -6,7 +6,6 @@ It does what a user would do by hand, with the same commands; nothing here is ne
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ import orjson
 
 from alchemy.artifacts import Artifacts
 from alchemy.asking import STORED
-from alchemy.errors import AlchemyError, BadInput, Unavailable
+from alchemy.errors import BadInput, Unavailable
+from alchemy.materializing import LINE, Say, dagster_home, materialize
 from alchemy.models import pull
 from alchemy.parts import read_parts
 from alchemy.records import SftPair
@@ -31,11 +31,8 @@ from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.upload import upload_raw
 
-Say = Callable[[str], None]
-
 _ROOT = Path(__file__).parents[1]
 _SAMPLE = _ROOT / "examples" / "raw"
-_LINE = "dagster_project.definitions"
 _SAMPLE_QUESTIONS = (
     "Which compression do the nightly customer exports use?",
     "Did all gateways get onto 4.2.0 after HAUL-158?",
@@ -54,8 +51,8 @@ def run_demo(
         _require_free(number)
     pull(settings.models, say)
     _upload(settings, raw or _SAMPLE, say)
-    home = _dagster_home()
-    _materialize(home, say)
+    home = dagster_home()
+    materialize(home, "*", {}, say)
     say(f"all assets are materialized after {time.monotonic() - started:.0f} s")
     questions = _SAMPLE_QUESTIONS if raw is None else _questions(settings)
     service = f"http://127.0.0.1:{port}"
@@ -64,7 +61,7 @@ def run_demo(
         address = {"ALCHEMY_HOST": "127.0.0.1", "ALCHEMY_PORT": str(port)}
         stack.enter_context(_running(serve, address, home / "serving.log"))
         if not exit_after:
-            ui = [sys.executable, "-m", "dagster", "dev", "-m", _LINE, "-p", str(ui_port)]
+            ui = [sys.executable, "-m", "dagster", "dev", "-m", LINE, "-p", str(ui_port)]
             stack.enter_context(_running(ui, {"DAGSTER_HOME": str(home)}, home / "dagster.log"))
         say(f"starting; what the services print is in {home}/*.log")
         _wait(f"{service}/readyz", 300)
@@ -100,49 +97,6 @@ def _questions(settings: Settings) -> tuple[str, ...]:
         if pair.kind != "unanswerable":
             asked.setdefault(pair.document_id.partition(":")[0], pair.instruction)
     return (*list(asked.values())[:2], _UNANSWERABLE)
-
-
-def _dagster_home() -> Path:
-    home = Path(os.environ.get("DAGSTER_HOME") or "data/dagster").resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(_ROOT / "dagster_project" / "dagster.yaml", home / "dagster.yaml")
-    return home
-
-
-def _materialize(home: Path, say: Say) -> None:
-    """`dagster asset materialize --select '*'`, with its INFO lines shown and the rest kept in a file."""
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*", "-m", _LINE]
-    say(f"$ dagster asset materialize --select '*' -m {_LINE}")
-    log = home / "materialize.log"
-    environment = {**os.environ, "DAGSTER_HOME": str(home)}
-    with (
-        log.open("w") as kept,
-        subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as run,
-    ):
-        assert run.stdout is not None
-        for line in run.stdout:
-            kept.write(line)
-            shown = _shown(line)
-            if shown:
-                say(shown)
-    if run.returncode:
-        tail = "\n".join(log.read_text().splitlines()[-40:])
-        raise AlchemyError(f"the run failed; its last lines (all in {log}):\n{tail}")
-
-
-def _shown(line: str) -> str | None:
-    """What a person wants to see of Dagster's log: our own INFO lines, and the end of every step."""
-    parts = line.rstrip().split(" - ")
-    if len(parts) < 5 or parts[1] != "dagster":
-        return None
-    if parts[2] == "INFO":
-        return f"  {parts[-2]}: {parts[-1]}" if parts[-2] != parts[-1] else None
-    if parts[2] in ("ERROR", "WARNING") or "STEP_SUCCESS" in parts:
-        return f"  {parts[-1]}"
-    return None
 
 
 @contextmanager

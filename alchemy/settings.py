@@ -68,11 +68,29 @@ class QuantOptions(Options):
     ratios: bool = Field(False, description="Consider a/b of each two columns too; null where b is zero.")
 
 
+class KindShares(Options):
+    """How questions are spread over kinds; only the proportions count."""
+
+    fact: float = Field(0.4, gt=0)
+    how: float = Field(0.25, ge=0, description="Ways and reasons.")
+    comparison: float = Field(0.1, ge=0)
+    numeric: float = Field(0.15, ge=0, description="From the measured facts of a document.")
+    unanswerable: float = Field(0.1, ge=0, description="Asked of what is not there, and declined.")
+
+
 class SynthesisOptions(Options):
+    provider: Literal["auto", "llm", "template"] = Field(
+        "auto", description="Who writes pairs; auto: as model_a of models.yaml says."
+    )
     max_samples: int = Field(2000, ge=1, description="Most pairs to write.")
     pairs_per_chunk: int = Field(3, ge=1, le=10)
+    kinds: KindShares = KindShares()
     eval_share: float = Field(0.05, gt=0, lt=0.5)
     holdout_share: float = Field(0.1, gt=0, lt=0.5)
+    near_question_jaccard: float = Field(
+        0.85, gt=0, le=1, description="Questions at least this alike are asked once."
+    )
+    judge: bool = Field(False, description="Model A judges every pair beside its source; needs its key.")
     budget_usd: float = Field(1.0, ge=0, description="Spending cap of one run with a paid provider.")
     threads: int = Field(8, ge=1, le=64)
 

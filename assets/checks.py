@@ -21,9 +21,10 @@ from alchemy.quant.reference import released_metrics
 from alchemy.quant.sketch import FILE as SKETCH
 from alchemy.quant.sketch import read_sketch
 from alchemy.quant.validate import validate_metrics
-from alchemy.records import Chunk, Document, Rejected, SftPair
+from alchemy.records import Chunk, Document, Insight, Rejected, SftPair
 from alchemy.settings import Settings
 from alchemy.sources.reasons import REMEDIES
+from alchemy.synthesis.verify import verify_pairs
 from alchemy.text.sanitize import Sanitizer
 from assets.corpus import cleaned_corpus, rag_chunks
 from assets.publishing import picture, table
@@ -160,6 +161,27 @@ def split_leakage(store: StoreResource) -> AssetCheckResult:
         counts[pair.split] += 1
     mixed = sorted(document for document, found in splits.items() if len(found) > 1)
     return AssetCheckResult(passed=not mixed, metadata={"documents": mixed[:10], **counts})
+
+
+@asset_check(asset=sft_pairs, blocking=True)
+def pairs_proven(store: StoreResource) -> AssetCheckResult:
+    """Every pair quotes its chunk word for word, and the source holds all its numbers and identifiers."""
+    artifacts = store.artifacts
+    found = verify_pairs(
+        _pairs(artifacts),
+        read_parts(Chunk, artifacts.parts(artifacts.latest("rag_chunks"), "part-")),
+        read_parts(Document, artifacts.parts(artifacts.latest("cleaned_corpus"), "part-")),
+        read_parts(Insight, artifacts.parts(artifacts.latest("quant_insights"), "part-")),
+    )
+    rows = [
+        {"reason": reason, "pairs": len(ids), "the first": ids[0]}
+        for reason, ids in sorted(found.wrong.items())
+    ]
+    return AssetCheckResult(
+        passed=not found.wrong,
+        severity=AssetCheckSeverity.ERROR,
+        metadata={"pairs": found.pairs, "wrong": table(rows, ["reason", "pairs", "the first"])},
+    )
 
 
 @asset_check(asset=metrics, blocking=True)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from alchemy import demo
+from alchemy import demo, materializing
 from alchemy.artifacts import Artifacts, Request
 from alchemy.cli import app
 from alchemy.doctor import examine
@@ -236,7 +236,7 @@ def test_without_json_people_get_a_table(alchemy: Alchemy, stored: Artifacts, ar
 
 
 def test_every_command_has_json(alchemy: Alchemy) -> None:
-    commands = ("upload", "doctor", "serve", "demo", "eval", "export")
+    commands = ("upload", "refine", "doctor", "serve", "demo", "eval", "export")
     groups = (
         "releases ls",
         "releases show",
@@ -279,7 +279,7 @@ LOG = "2026-11-20 19:43:49 +0000 - dagster"
     ],
 )  # fmt: skip
 def test_of_dagsters_log_people_see_progress_and_the_end_of_every_step(line: str, shown: str | None) -> None:
-    assert demo._shown(line) == shown
+    assert materializing.shown_line(line) == shown
 
 
 def test_the_demo_puts_its_questions_beside_the_sample_data(tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_the_demo_puts_its_questions_beside_the_sample_data(tmp_path: Path) -> N
 
 def test_the_demo_does_not_overwrite_a_dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    home = demo._dagster_home()
+    home = materializing.dagster_home()
     assert "telemetry" in (home / "dagster.yaml").read_text()
     (home / "dagster.yaml").write_text("mine")
-    assert (demo._dagster_home() / "dagster.yaml").read_text() == "mine"
+    assert (materializing.dagster_home() / "dagster.yaml").read_text() == "mine"
 
 
 def test_the_latest_of_what_was_never_made_is_not_found(stored: Artifacts) -> None:

@@ -66,6 +66,7 @@ class Usage:
     completion_tokens: int
     cost_usd: float
     priced: bool  # False: litellm knows no price of this model, and cost_usd is 0 for want of one
+    budget_spent: bool  # a call was not made for want of money
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class LlmClient:
         self._budget = budget_usd
         self._lock = threading.Lock()
         self._spent = self._reserved = 0.0
+        self._budget_spent = False
         self._totals = {"calls": 0, "cached": 0, "failures": 0, "prompt_tokens": 0, "completion_tokens": 0}
         self._same_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -121,7 +123,12 @@ class LlmClient:
     def usage(self) -> Usage:
         """Counts and cost so far."""
         with self._lock:
-            return Usage(**self._totals, cost_usd=round(self._spent, 8), priced=self._priced)
+            return Usage(
+                **self._totals,
+                cost_usd=round(self._spent, 8),
+                priced=self._priced,
+                budget_spent=self._budget_spent,
+            )
 
     def complete(
         self, messages: Sequence[Message], *, as_json: bool = False, max_tokens: int = 1024
@@ -178,6 +185,7 @@ class LlmClient:
         most = (size // 2 + 8 * len(messages)) * prompt_price + max_tokens * completion_price
         with self._lock:
             if self._budget is not None and self._spent + self._reserved + most > self._budget and most > 0:
+                self._budget_spent = True
                 raise BudgetSpent(
                     f"{self.model.model_id}: spent ${self._spent:.4f} of ${self._budget:.4f}, and the next "
                     f"call may cost ${most:.4f}; raise ALCHEMY_SYNTHESIS__BUDGET_USD to go on from here"

@@ -2,7 +2,7 @@
 
 A pair passes when its quote stands word for word in the chunk and every number and identifier of its response
 occurs in the chunk, the fields of its document or its insight. What a model must not learn is refused too:
-refusals, talk about "the passage", unmasked secrets.
+refusals, talk about "the passage", the markup of chats, another language than the chunk's, unmasked secrets.
 """
 
 import re
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alchemy.records import Chunk, Insight
+from alchemy.text.language import UNKNOWN, detect_language
 
 MAX_RESPONSE_WORDS = 120
 MAX_QUESTION_CHARACTERS = 400
@@ -38,8 +39,14 @@ _DEIXIS = re.compile(
     r"上文|这段(?:文字|话)|本段",
     re.IGNORECASE,
 )
+# What the templates of chats write around answers, and never an answer itself.
+_CHAT = re.compile(
+    r"<\|\w+\|>|\[/?INST\]|^\s*(?:#{2,}\s*(?:instruction|response)|human|assistant)\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
 _WORD = re.compile(r"[A-Za-z0-9_]")
 _MASKED = re.compile(r"<[A-Z][A-Z_]+_[0-9a-f]{4,}>")  # a pseudonym: nothing worth learning by heart
+_QUOTED = re.compile(r'"[^"]*"|“[^”]*”|《[^》]*》')
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -52,7 +59,7 @@ class Candidate:
     evidence_quote: str
     chunk_id: str
     document_id: str
-    kind: str  # fact, how, numeric, unanswerable ...
+    kind: str  # one of `kinds.KINDS`
     provider: str
 
 
@@ -91,6 +98,10 @@ def check(
     folded = known.casefold()
     if any(not _occurs(name, folded) for name in identifiers(pair.response)):
         return "ungrounded_identifier"
+    if pair.kind == "numeric" and not (insight and numbers(pair.response) & numbers(" ".join(insight.facts))):
+        return "no_measured_number"
+    if _is_in_another_language(pair, chunk):
+        return "other_language"
     if leaks is not None and any(
         leaks(text) for text in (pair.instruction, pair.response, pair.evidence_quote)
     ):
@@ -133,11 +144,27 @@ def _form(pair: Candidate) -> str | None:
         return "refusal"
     if _MASKED.search(answer):
         return "masked_value"
+    if _CHAT.search(question) or _CHAT.search(answer):
+        return "chat_markup"
     if _DEIXIS.search(question) or (pair.kind != "unanswerable" and _DEIXIS.match(answer)):
         return "refers_to_passage"
     if pair.kind == "unanswerable" and not _DECLINES.search(answer):
         return "answers_unanswerable"
     return None
+
+
+def _is_in_another_language(pair: Candidate, chunk: Chunk) -> bool:
+    """Whether the question or the answer is surely written in another language than the chunk.
+
+    A row of a table has values, but no language. Quotes are left out of a question: they may be titles.
+    """
+    if chunk.kind == "row":
+        return False
+    source = detect_language(chunk.text)
+    if source == UNKNOWN:
+        return False
+    question = _QUOTED.sub(" ", pair.instruction)
+    return any(detect_language(text) not in (source, UNKNOWN) for text in (question, pair.response))
 
 
 def _occurs(name: str, folded: str) -> bool:

@@ -10,7 +10,7 @@ from alchemy.records import Document, fingerprint
 
 T = TypeVar("T")
 
-# {name}: the record in words; {section}, {field}, {subject}, {condition}: what the question is about.
+# {name}: the record in words; {section}, {field}, {subject}, {other}, {condition}: what is asked about.
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "issue": (
         "What is {key} about?",
@@ -129,6 +129,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         'What is listed for {subject} in "{title}"?',
         '{subject}: what does "{title}" list for it?',
     ),
+    "comparison": (
+        'How do {subject} and {other} differ in "{title}"?',
+        'Can you compare {subject} with {other} ("{title}")?',
+        '{subject} or {other}: what is the difference according to "{title}"?',
+    ),
     "numeric": (
         "How does {name} compare with other {kinds}?",
         "Do the numbers of {name} stand out?",
@@ -144,6 +149,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 CHINESE: dict[str, tuple[str, ...]] = {
     "issue": ("{key}是关于什么的？", "请概括一下{key}（{title}）。", "{key}描述了什么问题？"),
     "page": ("《{title}》讲的是什么？", "请概括一下《{title}》。", "关于“{title}”，文档里怎么说？"),
+    "comparison": (
+        "《{title}》中{subject}和{other}有什么区别？",
+        "请比较一下{subject}和{other}（《{title}》）。",
+    ),
+    "unanswerable": ("{name}的{field}是什么？", "{name}中记录的{field}是多少？"),
     "section": ("《{title}》中关于“{section}”是怎么规定的？", "“{section}”具体是什么情况？（《{title}》）"),
 }
 
@@ -184,6 +194,8 @@ DECLINES = (
     "There is no {field} in {name}, so I cannot tell from what we have.",
     "That is not recorded: {name} has no {field}.",
 )
+CHINESE_ABSENT = ("预算", "合同编号", "客户满意度", "采购单", "发票号码", "保险单", "销售区域")
+CHINESE_DECLINES = ("{name}中没有记录{field}。", "没有查到：{name}没有提到{field}。")
 KINDS = {
     "issue": "issues",
     "commit": "commits",

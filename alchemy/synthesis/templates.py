@@ -8,10 +8,21 @@ and its status, a commit what it changed and for which issue, a page section its
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 
 from alchemy.records import Chunk, Document, Insight, fingerprint
 from alchemy.synthesis.grounding import Candidate, length_in_words, normalize_question
-from alchemy.synthesis.phrases import ABSENT_FIELDS, DATES, DECLINES, SECTIONS, ask, choose, record_name
+from alchemy.synthesis.phrases import (
+    ABSENT_FIELDS,
+    CHINESE_ABSENT,
+    CHINESE_DECLINES,
+    DATES,
+    DECLINES,
+    SECTIONS,
+    ask,
+    choose,
+    record_name,
+)
 from alchemy.synthesis.split import about_issue
 from alchemy.text.sentences import cjk_share, split_sentences
 
@@ -60,17 +71,15 @@ _NO_QUESTION = frozenset(
 )
 
 
-def template_pairs(
-    document: Document, chunk: Chunk, insight: Insight | None = None, most: int = 3
-) -> list[Candidate]:
-    """At most `most` pairs about one chunk: what it says comes first, then others, spread by hash."""
+def template_pairs(document: Document, chunk: Chunk, insight: Insight | None = None) -> list[Candidate]:
+    """All pairs about one chunk: what it says comes first, then others, spread by hash."""
     writer = _Writer(document, chunk, insight)
     content = list(writer.content())
     others = content[1:]
     if writer.evidence:
         others += [*writer.structures(), *writer.fields(), *writer.numeric(), *writer.unanswerable()]
     others.sort(key=lambda pair: fingerprint(pair.chunk_id, pair.kind, pair.instruction))
-    return (content[:1] + others)[:most]
+    return content[:1] + others
 
 
 class _Writer:
@@ -94,7 +103,7 @@ class _Writer:
         for template, words in self._content_questions():
             kind = (
                 "how"
-                if template == "tested" or words.get("section", "").lower().startswith("how")
+                if template in ("tested", "why") or words.get("section", "").lower().startswith("how")
                 else "fact"
             )
             yield self._pair(kind, self._ask(template, **words), answer, lead)
@@ -104,7 +113,6 @@ class _Writer:
 
     def structures(self) -> Iterator[Candidate]:
         """Sentences and lines whose form says which question they answer."""
-        chunk = self._chunk
         for sentence in self._sentences:
             text = _flat(sentence)
             if length_in_words(text) > _LEAD_WORDS:
@@ -115,11 +123,7 @@ class _Writer:
                 yield self._pair("how", self._ask("condition", condition=condition), text, sentence)
             elif (match := _DEFINITION.match(text)) and not _NO_SUBJECT.match(match[1]):
                 yield self._pair("fact", self._ask("definition", subject=match[1]), text, sentence)
-        for line in chunk.text.splitlines():
-            cells = [cell.strip() for cell in line.strip(" |").split(" | ")]
-            if len(cells) > 1 and all(cells) and re.search(r"\w", cells[0]) and len(cells[0]) <= 60:
-                answer = f"{cells[0]}: {'; '.join(cells[1:])}"
-                yield self._pair("fact", self._ask("table_row", subject=cells[0]), answer, line.strip())
+        yield from self._table()
         if self._document.kind in ("commit", "pull_request"):
             yield from self._change()
 
@@ -152,15 +156,16 @@ class _Writer:
             yield self._pair("numeric", self._ask("numeric"), answer, self.evidence)
 
     def unanswerable(self) -> Iterator[Candidate]:
-        """For one record in five, a question about what it does not have, and an answer that says so."""
-        if not self._first or int(fingerprint("unanswerable", self._document.id)[:8], 16) % 5:
+        """A question about what the record does not have, and an answer that says so."""
+        if self._chunk.total_chunks > 1:  # another chunk may have it
             return
+        fields, declines = (CHINESE_ABSENT, CHINESE_DECLINES) if self._chinese else (ABSENT_FIELDS, DECLINES)
         known = f"{self._chunk.text} {' '.join(self._document.fields)}".casefold()
-        absent = [name for name in ABSENT_FIELDS if not any(word in known for word in name.split())]
+        absent = [name for name in fields if not any(word in known for word in name.split())]
         if absent:
             name = choose(absent, "field", self._document.id)
             words = {"field": name, "name": self._name, "name_capital": self._capital}
-            answer = choose(DECLINES, "declines", self._document.id).format(**words)
+            answer = choose(declines, "declines", self._document.id).format(**words)
             yield self._pair("unanswerable", self._ask("unanswerable", field=name), answer, self.evidence)
 
     @cached_property
@@ -232,6 +237,24 @@ class _Writer:
         """The heading right above the chunk, where it is not the record's title."""
         leaf = self._chunk.section.rpartition(" > ")[2].strip().rstrip(":")
         return "" if leaf == self._document.title.strip() or len(leaf) > 100 else leaf
+
+    def _table(self) -> Iterator[Candidate]:
+        """Rows of a table, and one comparison of two that stand one below the other."""
+        rows: list[tuple[str, str, int]] = []  # what it is about, what it says, its line
+        lines = self._chunk.text.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            cells = [cell.strip() for cell in line.strip(" |\n").split(" | ")]
+            if len(cells) > 1 and all(cells) and re.search(r"\w", cells[0]) and len(cells[0]) <= 60:
+                answer = f"{cells[0]}: {'; '.join(cells[1:])}"
+                rows.append((cells[0], answer, number))
+                yield self._pair("fact", self._ask("table_row", subject=cells[0]), answer, line.strip())
+        # The first row may be the names of the columns: it is compared with nothing.
+        neighbors = [(one, other) for one, other in pairwise(rows[1:]) if other[2] == one[2] + 1]
+        if neighbors:
+            one, other = choose(neighbors, "compared", self._chunk.id)
+            question = self._ask("comparison", subject=one[0], other=other[0])
+            quote = "".join(lines[one[2] : other[2] + 1]).strip()
+            yield self._pair("comparison", question, f"{one[1].rstrip('.')}. {other[1].rstrip('.')}.", quote)
 
     def _change(self) -> Iterator[Candidate]:
         text = self._chunk.text

@@ -26,6 +26,7 @@ CHECKS = {
     "rag_chunks:chunk_leaks",
     "rag_chunks:exact_spans",
     "sft_pairs:pair_leaks",
+    "sft_pairs:pairs_proven",
     "sft_pairs:split_leakage",
     "release:gate",
 }

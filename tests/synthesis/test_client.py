@@ -1,6 +1,4 @@
 import logging
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,28 +68,6 @@ def test_whatever_shapes_an_answer_is_part_of_its_key(
             max_tokens=9 if change == "max_tokens" else 1024,
         )
     assert llm.calls == 2
-
-
-def test_a_run_that_is_killed_repeats_no_call(llm: LlmServer, model: Refiner, cache: Path) -> None:
-    code = """
-import os, signal, sys
-from pathlib import Path
-from pydantic import SecretStr
-from alchemy.catalog import Refiner
-from alchemy.synthesis.client import LlmClient
-model = Refiner(model_id="deepseek/deepseek-chat", base_url=sys.argv[1], api_key=SecretStr("sk-very-secret"))
-client = LlmClient(model, Path(sys.argv[2]))
-for number in range(3):
-    client.complete([{"role": "user", "content": f"question {number}"}])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", code, llm.url, str(cache)], check=False)
-    assert done.returncode == -9
-    assert llm.calls == 3
-    with LlmClient(model, cache) as client:
-        for number in range(4):
-            client.complete(ask(f"question {number}"))
-    assert llm.calls == 4
 
 
 def test_equal_questions_at_the_same_time_are_asked_once(llm: LlmServer, model: Refiner, cache: Path) -> None:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alchemy.synthesis.funnel import STAGES
 from alchemy.synthesis.grounding import Candidate, check, identifiers, normalize_question, numbers
-from tests.synthesis.corpus import INSIGHTS, ISSUE, chunk
+from tests.synthesis.corpus import CHINESE, INSIGHTS, ISSUE, chunk, document
 
 CHUNK = chunk(ISSUE)
 GOOD = Candidate(
@@ -52,16 +53,51 @@ def test_a_pair_that_its_chunk_proves_passes() -> None:
         ({"instruction": "What does the passage say about batches?"}, "refers_to_passage"),
         ({"response": "The owner is <EMAIL_3f2a90c1>."}, "masked_value"),
         ({"kind": "unanswerable", "response": "The budget is large."}, "answers_unanswerable"),
+        ({"kind": "numeric", "response": "It sends 2300 readings."}, "no_measured_number"),
+        ({"response": "It does.<|im_end|>"}, "chat_markup"),
+        ({"response": "It does.\nHuman: and then?"}, "chat_markup"),
+        ({"instruction": "### Instruction: say what the gateway does"}, "chat_markup"),
+        ({"response": "网关会一次性发送全部读数，然后服务会关闭连接。"}, "other_language"),
+        ({"instruction": "离线的网关会发送多少条读数？离线之后会发生什么事情？"}, "other_language"),
+        (
+            {"response": "Das Gateway schickt alle Messwerte auf einmal, und der Dienst trennt es."},
+            "other_language",
+        ),
     ],
 )
-def test_each_flaw_has_its_reason(changes: dict[str, str], reason: str) -> None:
+def test_each_flaw_has_its_reason_and_its_stage_in_the_funnel(changes: dict[str, str], reason: str) -> None:
     assert verdict(**changes) == reason
+    assert sum(reason in reasons for reasons in STAGES.values()) == 1
 
 
 def test_numbers_may_come_from_the_insight_and_the_fields() -> None:
     assert verdict(response="HAUL-104 has 23 comments, more than 94 % of issues.") is None
     assert check(replace(GOOD, response="It has 23 comments."), CHUNK) == "ungrounded_number"
     assert check(replace(GOOD, response="Due in 2031."), CHUNK, None, {"due": "2031-05"}) is None
+
+
+def test_a_chinese_chunk_is_asked_and_answered_in_chinese() -> None:
+    chinese = chunk(CHINESE)
+    pair = replace(
+        GOOD,
+        instruction="温度标签多久校准一次？",
+        response="每个标签每年校准一次。",
+        evidence_quote="每个标签每年校准一次。",
+    )
+    assert check(pair, chinese) is None
+    english = replace(pair, response="Every temperature label has to be calibrated once a year.")
+    assert check(english, chinese) == "other_language"
+    quoting = replace(
+        pair, instruction='What has to be done every year by the rules that stand in "温度标签校准规程"?'
+    )
+    assert check(quoting, chinese) == "other_language"
+
+
+def test_a_row_has_no_language() -> None:
+    title = "Symphonie fantastique, épisode de la vie d'un artiste, rêveries et passions"
+    of = document("row", "track/3", f"track: {title}", "Composer: Hector Berlioz.")
+    pair = replace(GOOD, response="The composer is Hector Berlioz, as the table of all tracks says.")
+    assert check(replace(pair, evidence_quote="Composer: Hector Berlioz."), chunk(of)) is None
 
 
 def test_an_identifier_is_not_found_inside_another() -> None:
