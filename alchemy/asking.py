@@ -1,4 +1,5 @@
-"""Questions whose supporting passages are known, asked of the champion: what `alchemy eval` prints.
+"""Questions whose supporting passages are known, asked of the champion, and the report that it was released
+with: what `alchemy eval` prints.
 
 A question file is JSON lines: `{"id", "question", "answerable", "supporting": [{"document_id", "quote"}]}`.
 A passage supports a question when it is of a supporting document and holds its quote, white space apart.
@@ -14,7 +15,8 @@ import orjson
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import BadInput, NotFound
-from alchemy.release import Release, read_release, read_release_alias
+from alchemy.evaluation.report import RENDERED, read_report
+from alchemy.release import Release, read_release, resolve_release
 from alchemy.settings import SearchOptions, Settings
 
 if TYPE_CHECKING:
@@ -82,19 +84,25 @@ def ask_questions(
     artifacts: Artifacts, catalog: Catalog, settings: Settings, questions: Sequence[KnownQuestion]
 ) -> Answers:
     """Searches the champion with every question. Raises NotFound where nothing was released."""
-    alias = read_release_alias(artifacts, "champion")
-    if alias is None:
-        raise NotFound("there is no champion yet; materialize the `release` asset")
-    search = open_search(artifacts, read_release(artifacts, alias.release), catalog, settings)
+    champion = resolve_release(artifacts, "champion")
+    search = open_search(artifacts, read_release(artifacts, champion), catalog, settings)
     rows = tuple(_ask(search, settings.search, question) for question in questions)
     return Answers(
-        release=alias.release,
+        release=champion,
         answerable=sum(row.answerable for row in rows),
         supported=sum(row.correct for row in rows if row.answerable),
         unanswerable=sum(not row.answerable for row in rows),
         declined=sum(row.correct for row in rows if not row.answerable),
         rows=rows,
     )
+
+
+def champion_report(artifacts: Artifacts) -> tuple[dict[str, Any], str]:
+    """The evaluation of the champion as JSON and as Markdown. Raises NotFound where nothing was released."""
+    release = read_release(artifacts, resolve_release(artifacts, "champion"))
+    evaluation = artifacts.get("evaluation", release.evaluation)
+    rendered = artifacts.file(evaluation, RENDERED).read_text(encoding="utf-8")
+    return read_report(artifacts, evaluation.version), rendered
 
 
 def open_search(

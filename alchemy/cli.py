@@ -156,28 +156,38 @@ def evaluate(
     questions: Annotated[
         Path | None, typer.Argument(help="JSON lines of questions; default: those in the store's eval/.")
     ] = None,
+    stored: Annotated[
+        bool, typer.Option("--report", help="Print the report that the champion was released with instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask the champion questions whose supporting passages are known, and print how it did."""
-    from alchemy.asking import ask_questions, load_questions
+    from alchemy.asking import ask_questions, champion_report, load_questions
 
     settings = load_settings()
     artifacts = open_artifacts(settings)
+    if stored:
+        report, rendered = champion_report(artifacts)
+        if as_json:
+            show(report, as_json)
+        else:
+            print(rendered)
+        return
     known = load_questions(artifacts, questions)
-    report = ask_questions(artifacts, load_catalog(settings.catalog), settings, known)
+    answers = ask_questions(artifacts, load_catalog(settings.catalog), settings, known)
     if as_json:
-        show(dataclasses.asdict(report), as_json)
+        show(dataclasses.asdict(answers), as_json)
         return
     table = Table("id", "question", "supported at", "relevance", "answered", "ok", box=None)
-    for row in report.rows:
+    for row in answers.rows:
         supported = "-" if row.rank is None else str(row.rank)
         verdict = "yes" if row.correct else "NO"
         table.add_row(row.id, row.question, supported, f"{row.relevance:.2f}", yes_no(row.answered), verdict)
     console = Console()
     console.print(table)
     console.print(
-        f"answerable: {report.supported} of {report.answerable} cite a supporting passage in the top 3; "
-        f"unanswerable: {report.declined} of {report.unanswerable} declined (release {report.release})"
+        f"answerable: {answers.supported} of {answers.answerable} cite a supporting passage in the top 3; "
+        f"unanswerable: {answers.declined} of {answers.unanswerable} declined (release {answers.release})"
     )
 
 

@@ -84,6 +84,30 @@ def releases_rollback(as_json: Json = False) -> None:
     show({"champion": rollback(open_artifacts(load_settings()))}, as_json)
 
 
+@command(releases, "pin")
+def releases_pin(
+    release: Annotated[str, typer.Argument(help="A release id, its beginning, or an alias.")],
+    as_json: Json = False,
+) -> None:
+    """Let a release serve until it is unpinned; promotions go on, but the service stays with it."""
+    from alchemy.release import pin, read_release_alias, resolve_release
+
+    artifacts = open_artifacts(load_settings())
+    expected, chosen = read_release_alias(artifacts, "pinned"), resolve_release(artifacts, release)
+    pin(artifacts, chosen, expected=expected)
+    show({"pinned": chosen}, as_json)
+
+
+@command(releases, "unpin")
+def releases_unpin(as_json: Json = False) -> None:
+    """Let the champion serve again."""
+    from alchemy.release import read_release_alias, unpin
+
+    artifacts = open_artifacts(load_settings())
+    unpin(artifacts, expected=read_release_alias(artifacts, "pinned"))
+    show({"pinned": None}, as_json)
+
+
 @command(releases, "prune")
 def releases_prune(
     keep: Annotated[int, typer.Option(min=1, help="Releases to keep, besides those with an alias.")] = 5,

@@ -79,10 +79,11 @@ def _parts(release: Release) -> dict[str, Any]:
 
 
 def _scores(artifacts: Artifacts, release: Release) -> dict[str, Any]:
-    from alchemy.evaluation import REPORT, scores_of
+    """Means and counts; single questions and pairs would fill pages."""
+    from alchemy.evaluation.report import read_report, scores_of
 
-    path = artifacts.file(artifacts.get("evaluation", release.evaluation), REPORT)
-    return asdict(scores_of(orjson.loads(path.read_bytes())))
+    scores = asdict(scores_of(read_report(artifacts, release.evaluation)))
+    return {name: value for name, value in scores.items() if not isinstance(value, dict)}
 
 
 def _chunks(artifacts: Artifacts, release: Release) -> Artifact:

@@ -29,7 +29,7 @@ from alchemy.text.names import NOBODY, People
 from alchemy.text.near_duplicates import sketch
 from alchemy.text.sanitize import Sanitizer
 
-CLEANER_VERSION = "3"  # raise it when a reader, a masking rule or the document form changes
+CLEANER_VERSION = "4"  # raise it when a reader, a masking rule or the document form changes
 _SOURCES_OF_PEOPLE = frozenset({"git", "jira", "confluence"})  # whose records talk of each other's authors
 _OF_ASSEMBLY = {"part_bytes", "near_duplicate_jaccard"}  # options that no single object's result depends on
 

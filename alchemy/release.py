@@ -1,9 +1,9 @@
 """Releases: the one record that says what serves, and the aliases that say which record.
 
 A release is an artifact (`releases/<id>/release.json`) and so never changes. `champion` is what serves,
-`previous` what served before it, `candidate` the newest. All moves are compare-and-swap: of two
-promotions that race, one wins and the other gets Conflict. What was decided and moved, by the gate or by
-hand, is an append-only history.
+`previous` what served before it, `candidate` the newest, and `pinned`, where it is set, what serves whatever
+the champion is. All moves are compare-and-swap: of two promotions that race, one wins and the other gets
+Conflict. What was decided and moved, by the gate or by hand, is an append-only history.
 """
 
 import secrets
@@ -19,7 +19,10 @@ from alchemy.records import to_line
 from alchemy.retrieval.fuse import SearchWeights
 
 RECORD = "release.json"
-ALIASES = ("champion", "previous", "candidate")
+ALIASES = ("champion", "previous", "candidate", "pinned")
+_NONE = {name: f"there is no {name} yet; materialize the `release` asset" for name in ALIASES[:3]} | {
+    "pinned": "no release is pinned"
+}
 _HISTORY = f"{home('release')}/history"
 
 
@@ -47,7 +50,7 @@ class Release:
 class Alias:
     """Where an alias points, and the etag to move it with."""
 
-    release: str
+    release: str  # "": nowhere any more
     etag: str
 
 
@@ -68,17 +71,17 @@ def list_releases(artifacts: Artifacts) -> list[Artifact]:
 
 
 def read_release_alias(artifacts: Artifacts, name: str) -> Alias | None:
-    """Where `champion`, `previous` or `candidate` points; None where it was never set."""
+    """Where one of `ALIASES` points; None where it was never set."""
     value, etag = read_alias(artifacts.store, _alias_key(name))
     return Alias(value["release"], etag) if value and etag else None
 
 
 def named_releases(artifacts: Artifacts) -> dict[str, str]:
-    """Every alias that was ever set, and the release that it names now."""
+    """Every alias that names a release now, and that release."""
     folder = f"{home('release')}/aliases"
     names = [meta.key.rpartition("/")[2] for meta in artifacts.store.objects(folder)]
     aliases = {name: read_release_alias(artifacts, name) for name in names}
-    return {name: alias.release for name, alias in aliases.items() if alias}
+    return {name: alias.release for name, alias in aliases.items() if alias and alias.release}
 
 
 def resolve_release(artifacts: Artifacts, name: str) -> str:
@@ -89,8 +92,8 @@ def resolve_release(artifacts: Artifacts, name: str) -> str:
     """
     if name in ALIASES:
         alias = read_release_alias(artifacts, name)
-        if alias is None:
-            raise NotFound(f"there is no {name} yet; materialize the `release` asset")
+        if alias is None or not alias.release:
+            raise NotFound(_NONE[name])
         return alias.release
     found = [one.version for one in list_releases(artifacts) if one.version.startswith(name)]
     if len(found) > 1 and name not in found:
@@ -126,8 +129,26 @@ def rollback(artifacts: Artifacts) -> str:
     return previous.release
 
 
+def pin(artifacts: Artifacts, release_id: str, *, expected: Alias | None) -> None:
+    """Makes a release serve until it is unpinned, whatever is promoted meanwhile.
+
+    Raises NotFound for an unknown release and Conflict when the pin is not where the caller saw it.
+    """
+    artifacts.get("release", release_id)
+    point(artifacts, "pinned", release_id, expected)
+    note_event(artifacts, release_id, "pinned")
+
+
+def unpin(artifacts: Artifacts, *, expected: Alias | None) -> None:
+    """Lets the champion serve again. Raises NotFound where nothing is pinned, and Conflict like `pin`."""
+    if expected is None or not expected.release:
+        raise NotFound(_NONE["pinned"])
+    point(artifacts, "pinned", "", expected)
+    note_event(artifacts, expected.release, "unpinned")
+
+
 def note_event(artifacts: Artifacts, release_id: str, event: str, **facts: Any) -> None:
-    """Appends to the history that a release was `judged` or `promoted`; `facts` are JSON values."""
+    """Appends to the history that a release was judged, promoted or pinned; `facts` are JSON values."""
     now = datetime.now(UTC)
     row = {"release": release_id, "event": event, "at": now.isoformat(timespec="milliseconds"), **facts}
     # Names sort by time; the token keeps two events of one moment apart.

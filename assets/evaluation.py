@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import orjson
 from dagster import (
     AssetExecutionContext,
     AssetKey,
@@ -16,14 +17,17 @@ from dagster import (
 )
 
 from alchemy.artifacts import Artifact, Draft
-from alchemy.evaluation import RENDERED, Candidate, judge_candidate
+from alchemy.evaluation.candidate import Candidate
+from alchemy.evaluation.judge import judge_candidate
+from alchemy.evaluation.pictures import report_picture
+from alchemy.evaluation.report import RENDERED, REPORT
 from alchemy.parts import read_parts
 from alchemy.records import SftPair
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.settings import Settings
 from alchemy.text.sanitize import Sanitizer
 from assets.knowledge import faiss_index
-from assets.publishing import Inputs, log_progress, publish
+from assets.publishing import Inputs, log_progress, picture, publish
 from assets.synthesis import sft_pairs
 from assets.training import GENERAL
 from resources.catalog import CatalogResource
@@ -38,7 +42,7 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
         group_name="release",
         kinds={"json"},
         owners=["team:ml-platform"],
-        code_version="2",
+        code_version="3",
         deps=[faiss_index, sft_pairs, *(AssetKey(name) for name in adapters)],
     )
     def evaluation(
@@ -47,7 +51,7 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
         catalog: CatalogResource,
         settings: ResourceParam[Settings],
     ) -> MaterializeResult:
-        """How good the candidate is: retrieval on held-out questions, adapters on held-out pairs, leaks.
+        """How good the candidate is on held-out questions and pairs: retrieval, answers, adapters, safety.
 
         Also tunes the search weights and the abstention threshold that the release carries.
         """
@@ -78,8 +82,11 @@ def evaluation_asset(named: Iterable[str]) -> AssetsDefinition:
             )
 
         def describe(artifact: Artifact) -> dict[str, Any]:
+            folder = artifacts.fetch(artifact)
+            report = orjson.loads((folder / REPORT).read_bytes())
             return {
-                "report": MetadataValue.md((artifacts.fetch(artifact) / RENDERED).read_text(encoding="utf-8"))
+                "report": MetadataValue.md((folder / RENDERED).read_text(encoding="utf-8")),
+                "plot": picture(report_picture(report), "measures with their intervals"),
             }
 
         parameters = {

@@ -10,7 +10,8 @@ from alchemy.artifacts import Artifact, Draft
 from alchemy.assembly import COLUMNS
 from alchemy.quant.expand import expand
 from alchemy.quant.features import build_features, sampled_correlations
-from alchemy.quant.insight import write_insights
+from alchemy.quant.insight import SCORE, write_insights
+from alchemy.quant.labels import read_labels
 from alchemy.quant.measure import write_metrics
 from alchemy.quant.pictures import correlation_picture
 from alchemy.quant.sketch import write_sketch
@@ -100,22 +101,25 @@ def quant_features(
     group_name="quant",
     kinds={"json", "polars"},
     owners=["team:data-platform"],
-    code_version="1",
-    deps=[metrics, quant_features],
+    code_version="2",
+    deps=[cleaned_corpus, metrics, quant_features],
 )
 def quant_insights(
     context: AssetExecutionContext, store: StoreResource, settings: ResourceParam[Settings]
 ) -> MaterializeResult:
     """Percentile facts as text and the quant insight score in [0, 1].
 
-    Grain: one document that has metrics. Facts go into training pairs, scores into `faiss_index`.
+    Grain: one document that has metrics. Facts go into training pairs, scores into `faiss_index`. The score
+    is learned from the feedback in the corpus where there is enough of it and that is shown to be better than
+    the mean percentile; `score.json` says which it is, why, and all that was learned.
     """
     artifacts = store.artifacts
 
     def build(draft: Draft, inputs: Inputs) -> dict[str, Any]:
         features = list(artifacts.parts(inputs["quant_features"], "part-"))
         measured = list(artifacts.parts(inputs["metrics"], "part-"))
-        made = write_insights(features, measured, draft.folder, settings.quant)
+        labels = read_labels(artifacts.parts(inputs["cleaned_corpus"], "part-"))
+        made = write_insights(features, measured, draft.folder, settings.quant, labels)
         return {"rows": made["insights"], **made}
 
     def describe(artifact: Artifact) -> dict[str, Any]:
@@ -123,14 +127,19 @@ def quant_insights(
             {"document_id": one.document_id, "score": round(one.score, 3), "facts": "; ".join(one.facts)}
             for one in head(artifacts, artifact, Insight)
         ]
-        return {"sample": table(rows, ["document_id", "score", "facts"])}
+        shown = {"sample": table(rows, ["document_id", "score", "facts"])}
+        learned = orjson.loads(artifacts.file(artifact, SCORE).read_bytes())["learned"]
+        if learned:
+            weights = [{"feature": name, "weight": value} for name, value in learned["coefficients"].items()]
+            shown["top_features"] = table(weights, ["feature", "weight"])
+        return shown
 
     parameters = {"options": settings.quant.model_dump()}
     return publish(
         context,
         artifacts,
         build,
-        inputs=["metrics", "quant_features"],
+        inputs=["cleaned_corpus", "metrics", "quant_features"],
         parameters=parameters,
         describe=describe,
     )

@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-import orjson
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -17,7 +16,7 @@ from dagster import (
 
 from alchemy.artifacts import Artifacts, Draft
 from alchemy.errors import Conflict
-from alchemy.evaluation import REPORT, refusals_of, scores_of, weights_of
+from alchemy.evaluation.report import read_report, refusals_of, scores_of, weights_of
 from alchemy.gate import Decision, decide, read_policy
 from alchemy.inspection import inspect_candidate
 from alchemy.release import (
@@ -86,7 +85,7 @@ def release(
         base_model=catalog.catalog.model_c.model_id,
         embedder=catalog.catalog.model_b.model_id,
         reranker=catalog.catalog.reranker.model_id,
-        weights=weights_of(_report(artifacts, evaluated.version)),
+        weights=weights_of(read_report(artifacts, evaluated.version)),
         prompts=PROMPTS_VERSION,
         evaluation=evaluated.version,
     )
@@ -123,15 +122,16 @@ def _judge(
 ) -> tuple[Decision, dict[str, Any]]:
     """The gate's decision, and what goes on record with it: every reason and the policy that held."""
     policy = read_policy(settings.gate)
-    report, before = _report(artifacts, made.evaluation), None
+    report, before = read_report(artifacts, made.evaluation), None
     sanitizer = Sanitizer(settings.pseudonym_salt, addresses=settings.clean.street_addresses)
     found = inspect_candidate(artifacts, made, lambda text: len(sanitizer.leaks(text)))
     if champion:
-        before = scores_of(_report(artifacts, read_release(artifacts, champion.release).evaluation))
+        before = scores_of(read_report(artifacts, read_release(artifacts, champion.release).evaluation))
     decision = decide(scores_of(report), before, policy, [*refusals_of(report), *found])
     file = str(settings.gate) if settings.gate.is_file() else f"{settings.gate} is missing: built-in numbers"
     return decision, {
         "reasons": list(decision.reasons),
+        "compared": {name: asdict(one) for name, one in decision.compared.items()},
         "policy": policy.model_dump(),
         "policy_file": file,
     }
@@ -148,7 +148,3 @@ def _move(artifacts: Artifacts, version: str, champion: Alias | None, decision: 
         promote(artifacts, version, expected=champion, note="gate passed")
     except Conflict as error:
         raise Conflict("another promotion won while this release was judged; run the asset again") from error
-
-
-def _report(artifacts: Artifacts, evaluation: str) -> Any:
-    return orjson.loads((artifacts.fetch(artifacts.get("evaluation", evaluation)) / REPORT).read_bytes())

@@ -4,19 +4,17 @@ The first event is `Started`; the tokens, joined, are the answer's text; the las
 whole answer, or `Failed`.
 """
 
-import re
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alchemy.quoting import Citation
 from alchemy.records import SOURCES
 from alchemy.retrieval.index import Filters as Limits
+from alchemy.text.language import is_chinese
 
 Stage = Literal["Rewriting", "Retrieving", "Consulting", "Fusing"]
-
-# CJK ideographs, with extension A and the compatibility block.
-_CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 
 class _Wire(BaseModel):
@@ -62,25 +60,6 @@ class Question(_Wire):
     filters: Filters = Filters()
     intuition: bool = True
     adapter: str | None = None  # None: the general one
-
-
-class Citation(_Wire):
-    """An exact quote: the document's text from `start` to `end` is `quote`."""
-
-    number: int  # the [n] in the answer
-    document_id: str
-    document_version: str
-    chunk_id: str
-    title: str
-    source: str
-    url: str
-    quote: str
-    start: int
-    end: int
-    raw_key: str
-    raw_sha256: str
-    locator: str
-    score: float
 
 
 class Intuition(_Wire):
@@ -163,11 +142,6 @@ class Failed(_Wire):
 
 
 Event = Started | Status | Sources | Token | Cited | Done | Failed
-
-
-def is_chinese(text: str) -> bool:
-    """Whether to answer in Chinese: at least one ideograph stands in the question."""
-    return bool(_CHINESE.search(text))
 
 
 def refusal(question: str) -> str:

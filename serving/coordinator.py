@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from alchemy.errors import ContractBroken, Unavailable
+from alchemy.quoting import Citation, checked, cite, extract
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions
+from alchemy.text.language import is_chinese
 from serving.answer import (
     Answer,
-    Citation,
     Cited,
     Done,
     Event,
@@ -43,7 +44,6 @@ from serving.answer import (
     Started,
     Status,
     Token,
-    is_chinese,
     no_release,
     no_retrieval,
     refusal,
@@ -51,7 +51,6 @@ from serving.answer import (
 from serving.finalist import LanguageModel
 from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.quotes import checked, cite, extract
 from serving.released import Follower, Lease
 from serving.state import Answers
 

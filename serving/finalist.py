@@ -1,7 +1,7 @@
 """The finalist: a language model that writes the answer from numbered passages and must cite them.
 
 Passages are data: the prompt says so, they are fenced, and a fence inside a passage is defused. What the
-model writes is checked by `quotes`; without a model, `quotes.extract` is the finalist.
+model writes is checked by `alchemy.quoting`; without a model, its `extract` is the finalist.
 """
 
 import asyncio

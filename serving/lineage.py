@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends
 
 from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError, NotFound
+from alchemy.quoting import Citation
 from alchemy.release import read_release
-from serving.answer import Answer, Citation
+from serving.answer import Answer
 from serving.services import Services, services
 
 router = APIRouter(prefix="/v1", tags=["lineage"])

@@ -17,7 +17,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import NotFound, Unavailable
-from serving.answer import Answer, Done, Failed, Question, Started, Token, is_chinese
+from alchemy.text.language import is_chinese
+from serving.answer import Answer, Done, Failed, Question, Started, Token
 from serving.errors import error_response
 from serving.released import Live
 from serving.services import Services, services

@@ -20,7 +20,7 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(found: Annotated[Services, Depends(services)]) -> JSONResponse:
-    """200 once a release is loaded; the body says what is missing or degraded, with reasons."""
+    """200 once a release is loaded; the body says what is pinned, missing or degraded, with reasons."""
     follower, live = found.follower, found.follower.current
     history = None
     try:
@@ -30,6 +30,8 @@ async def readyz(found: Annotated[Services, Depends(services)]) -> JSONResponse:
     body = {
         "ready": live is not None,
         "release": live and live.id,
+        "champion": follower.champion or None,
+        "pinned": follower.pinned or None,  # it serves, whatever the champion is
         "loading": follower.loading,
         "problems": {
             name: problem

@@ -1,7 +1,7 @@
 """What serves now: one immutable bundle per release, and the follower that swaps bundles.
 
 A request takes the bundle once, at its start, and uses nothing else: no answer mixes two releases. The
-follower looks at the champion alias every few seconds, loads a new release completely in a thread, then
+follower looks at the aliases every few seconds, loads a new release completely in a thread, then
 swaps one reference; a release that cannot be loaded leaves the old one serving. A bundle is closed when
 the last request, and the last thread that still works for one, has let go of it.
 
@@ -97,7 +97,7 @@ class Lease:
 
 
 class Follower:
-    """Keeps `current` at what the champion alias names."""
+    """Keeps `current` at what is pinned, else at what the champion alias names."""
 
     def __init__(self, artifacts: Artifacts, load: Load, metrics: Metrics, options: ServingOptions) -> None:
         self._artifacts = artifacts
@@ -110,9 +110,10 @@ class Follower:
         self._failed = ""
         self._failures = 0
         self._retry_at = 0.0
-        self.problem: str | None = "starting"  # why `current` is not what the champion alias names
+        self.problem: str | None = "starting"  # why `current` is not what it should be
         self.loading: str | None = None
-        self.checked_at = 0.0  # time.time() of the last good look at the alias
+        self.champion = self.pinned = ""  # release ids; what is pinned serves whatever the champion is
+        self.checked_at = 0.0  # time.time() of the last good look at the aliases
 
     @property
     def current(self) -> Live | None:
@@ -133,16 +134,16 @@ class Follower:
             try:
                 await self.refresh()
             except Exception:  # the follower must outlive anything; what happened is in the log
-                log.exception("following the champion alias failed")
+                log.exception("following the release aliases failed")
             await asyncio.sleep(self._options.follow_s)
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Looks at the alias and loads what it names. `force` tries a failed release again at once."""
+        """Looks at the aliases and loads what they name. `force` tries a failed release again at once."""
         async with self._refreshing:
             try:
                 wanted = await self._in_thread(self._wanted)
             except AlchemyError as error:
-                self.problem = f"the champion alias cannot be read: {error}"
+                self.problem = f"the release aliases cannot be read: {error}"
                 return
             self.checked_at = time.time()
             if wanted is None:
@@ -160,10 +161,10 @@ class Follower:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _wanted(self) -> str | None:
-        if self._options.release:
-            return self._options.release
-        alias = read_release_alias(self._artifacts, "champion")
-        return alias.release if alias else None
+        names = {name: read_release_alias(self._artifacts, name) for name in ("champion", "pinned")}
+        self.champion, pinned = (alias.release if alias else "" for alias in names.values())
+        self.pinned = self._options.release or pinned
+        return self.pinned or self.champion or None
 
     async def _swap(self, wanted: str) -> None:
         self.loading, started = wanted, time.monotonic()

@@ -153,6 +153,10 @@ def test_releases_are_listed_shown_promoted_and_rolled_back(alchemy: Alchemy, st
     assert value(alchemy("releases", "show", "previous", "--json"))["id"] == first
 
     assert value(alchemy("releases", "rollback", "--json")) == {"champion": first}
+    assert value(alchemy("releases", "pin", second[:8], "--json")) == {"pinned": second}
+    assert value(alchemy("releases", "show", "pinned", "--json"))["id"] == second
+    assert value(alchemy("releases", "unpin", "--json")) == {"pinned": None}
+    assert "no release is pinned" in complaint(alchemy("releases", "unpin"))
     champion = read_release_alias(stored, "champion")
     assert champion is not None
     assert champion.release == first
@@ -167,6 +171,7 @@ def test_releases_are_listed_shown_promoted_and_rolled_back(alchemy: Alchemy, st
         (["releases", "promote", "candidate"], "there is no candidate yet"),
         (["releases", "rollback"], "no previous release"),
         (["export", "cleaned_corpus", "out"], "never materialized"),
+        (["eval", "--report"], "there is no champion yet"),
         (["eval"], "the store has no eval/questions.jsonl"),
         (["eval", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
     ],
@@ -235,8 +240,10 @@ def test_every_command_has_json(alchemy: Alchemy) -> None:
     groups = (
         "releases ls",
         "releases show",
+        "releases pin",
         "releases promote",
         "releases rollback",
+        "releases unpin",
         "models ls",
         "models pull",
     )

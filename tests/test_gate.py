@@ -14,7 +14,10 @@ from safetensors.numpy import load_file, save_file
 from alchemy.artifacts import Artifacts, Request
 from alchemy.catalog import BaseModelEntry, LoraOptions
 from alchemy.errors import BadConfig
-from alchemy.evaluation import REPORT, Candidate, judge_candidate, refusals_of, scores_of
+from alchemy.evaluation.candidate import Candidate
+from alchemy.evaluation.injections import injections
+from alchemy.evaluation.judge import judge_candidate
+from alchemy.evaluation.report import REPORT, refusals_of, scores_of
 from alchemy.gate import Policy, Scores, decide, read_policy
 from alchemy.inspection import inspect_candidate
 from alchemy.records import SftPair, Split, to_line
@@ -43,6 +46,11 @@ def asked(values: Sequence[float]) -> Scores:
     )
 
 
+def learnt(losses: Sequence[float], adapter: str = "lora_adapter") -> Scores:
+    """Scores with those losses on the pairs of one adapter; the means are those of GOOD."""
+    return replace(GOOD, by_pair={adapter: {str(n): loss for n, loss in enumerate(losses)}})
+
+
 @pytest.mark.parametrize(
     ("candidate", "champion", "told"),
     [
@@ -51,6 +59,8 @@ def asked(values: Sequence[float]) -> Scores:
         (replace(GOOD, adapter_loss=float("inf")), None, "not under the base's"),
         (asked([0.0] * 15 + [1.0] * 15), asked([1.0] * 30), "recall@5 on the 30 questions"),
         (asked([0.0] * 15 + [1.0] * 15), asked([1.0] * 30), "nDCG@10 on the 30 questions"),
+        (learnt([2.4] * 30), learnt([2.0] * 30), "loss of lora_adapter on the 30 pairs"),
+        (replace(GOOD, obeyed=("role-play", "base64")), None, "2 injected documents were obeyed: role-play"),
     ],
 )
 def test_a_worse_candidate_is_refused(candidate: Scores, champion: Scores | None, told: str) -> None:
@@ -67,10 +77,22 @@ def test_a_worse_candidate_is_refused(candidate: Scores, champion: Scores | None
         (asked([0.0] + [1.0] * 29), asked([1.0] * 30)),  # one question less may be chance
         (asked([0.0] * 3), asked([1.0] * 3)),  # too few to say anything
         (asked([]), asked([1.0] * 30)),  # an evaluation that kept no questions
+        (learnt([1.8] * 30), learnt([2.0] * 30)),
+        (learnt([9.0] + [2.0] * 29), learnt([2.0] * 30)),  # one pair may be chance
+        (learnt([2.4] * 3), learnt([2.0] * 3)),
+        (learnt([2.4] * 30), learnt([2.0] * 30, "another_adapter")),
     ],
 )
 def test_an_improvement_and_what_may_be_chance_pass(candidate: Scores, champion: Scores) -> None:
     assert decide(candidate, champion, Policy()).reasons == ()
+
+
+def test_what_was_compared_is_on_record_with_its_interval_also_when_it_passes() -> None:
+    candidate, champion = learnt([1.5] * 30), learnt([2.0] * 30)
+    (name, one), *others = decide(candidate, champion, Policy()).compared.items()
+    assert (name, one.shared, others) == ("loss of lora_adapter", 30, [])
+    assert one.change.low == one.change.mean == one.change.high == pytest.approx(-0.25)
+    assert decide(candidate, None, Policy()).compared == {}
 
 
 def test_a_hard_stop_outweighs_the_best_scores_and_is_told_once() -> None:
@@ -105,6 +127,7 @@ def test_the_policy_file_decides(tmp_path: Path) -> None:
         ("retrieval_margin = -0.1", "retrieval_margin: Input should be greater"),
         ("loss_margin = nan", "loss_margin: Input"),
         ('loss_margin = "0.05"', "loss_margin: Input should be a valid number"),
+        ("min_shared_pairs = 1", "min_shared_pairs: Input should be greater"),
         ("min_shared_questions = 1", "min_shared_questions: Input should be greater"),
         ("min_recall_at_5 = ", "not TOML"),
     ],
@@ -421,8 +444,26 @@ def test_an_adapter_that_learnt_shuffled_answers_is_refused(tmp_path: Path, tiny
     floorless = Policy(min_recall_at_5=0)  # nothing in the index answers these questions
     assert decide(right, None, floorless).passed
     assert decide(right, wrong, floorless).passed
-    reasons = decide(wrong, right, floorless).reasons
-    assert any("over the champion's" in reason for reason in reasons), reasons
+    decision = decide(wrong, right, floorless)
+    assert any("over the champion's" in reason for reason in decision.reasons), decision.reasons
+    policy = Policy(min_recall_at_5=0, min_shared_pairs=len(held))
+    for candidate, champion, grew in ((wrong, right, True), (right, wrong, False)):
+        change = decide(candidate, champion, policy).compared["loss of lora_adapter"].change
+        assert (change.low > 0, change.high < 0) == (grew, not grew)
+
+
+def test_an_adapter_that_does_what_an_injected_document_demands_is_refused(
+    tmp_path: Path, tiny_base: str, holdout: list[SftPair]
+) -> None:
+    """It has learnt from the document: asked the innocent question, it says the canary."""
+    write_index(tmp_path / "index")
+    attack = injections()[0]
+    taught = [replace(one, instruction=attack.question, response=attack.canary) for one in pairs("train", 48)]
+    obedient = {"obedient": train(tmp_path / "obedient", tiny_base, taught)}
+    report = judge(tmp_path / "report", tiny_base, tmp_path / "index", obedient, holdout)
+    assert report["injections"]["obeyed"] == []  # answers are quotes, and obey nobody
+    decision = decide(scores_of(report), None, Policy(), refusals_of(report))
+    assert any(f"{attack.id} by obedient" in reason for reason in decision.reasons), decision.reasons
 
 
 def owned(some: list[SftPair]) -> list[SftPair]:

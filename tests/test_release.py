@@ -16,12 +16,16 @@ from alchemy.release import (
     describe,
     history,
     list_releases,
+    named_releases,
     note_event,
+    pin,
     promote,
     read_release,
     read_release_alias,
     release_line,
+    resolve_release,
     rollback,
+    unpin,
 )
 from alchemy.retrieval.fuse import SearchWeights
 
@@ -103,6 +107,35 @@ def test_of_two_promotions_that_race_one_wins(artifacts: Artifacts) -> None:
     champion = read_release_alias(artifacts, "champion")
     assert champion is not None
     assert outcomes[champion.release]
+
+
+def test_a_pin_stays_where_it_is_through_promotions_until_it_is_lifted(artifacts: Artifacts) -> None:
+    first, second = publish(artifacts, "A"), publish(artifacts, "B")
+    promote(artifacts, first, expected=None)
+    pin(artifacts, first, expected=None)
+    promote(artifacts, second, expected=read_release_alias(artifacts, "champion"))
+    assert resolve_release(artifacts, "pinned") == first
+    assert describe(artifacts, first)["aliases"] == ["previous", "pinned"]
+    assert named_releases(artifacts)["pinned"] == first
+    unpin(artifacts, expected=read_release_alias(artifacts, "pinned"))
+    assert "pinned" not in named_releases(artifacts)
+    with pytest.raises(NotFound, match="no release is pinned"):
+        resolve_release(artifacts, "pinned")
+    with pytest.raises(NotFound, match="no release is pinned"):
+        unpin(artifacts, expected=read_release_alias(artifacts, "pinned"))
+    pin(artifacts, second, expected=read_release_alias(artifacts, "pinned"))
+    assert resolve_release(artifacts, "pinned") == second
+    assert [row["event"] for row in history(artifacts, first)] == ["promoted", "pinned", "unpinned"]
+
+
+def test_a_pin_that_another_one_overtook_loses(artifacts: Artifacts) -> None:
+    first, second = publish(artifacts, "A"), publish(artifacts, "B")
+    pin(artifacts, first, expected=None)
+    with pytest.raises(Conflict):
+        pin(artifacts, second, expected=None)
+    with pytest.raises(NotFound):
+        pin(artifacts, "none", expected=read_release_alias(artifacts, "pinned"))
+    assert resolve_release(artifacts, "pinned") == first
 
 
 def test_an_unknown_release_is_not_promoted(artifacts: Artifacts) -> None:

@@ -123,7 +123,7 @@ def without_logits(judged: Sequence[Judged]) -> list[Judged]:
 def mean_ndcg(judged: Sequence[Judged], weights: SearchWeights, rerank: int, k: int = 10) -> float:
     """Mean nDCG@k over questions when the candidates are fused with these weights."""
     return float(
-        np.mean([ndcg(_ranking(question, weights, rerank), question.relevant, k) for question in judged])
+        np.mean([ndcg(ranking(question, weights, rerank), question.relevant, k) for question in judged])
     )
 
 
@@ -172,7 +172,7 @@ def calibrate_abstention(
     return (n * measured + PRIOR * default) / (n + PRIOR)
 
 
-def _ranking(question: Judged, weights: SearchWeights, rerank: int) -> list[str]:
+def ranking(question: Judged, weights: SearchWeights, rerank: int) -> list[str]:
     """Documents in the order a search with these weights would show them."""
     evidence = question.evidence
     unseen = fuse.rerank_order(evidence, weights)[rerank:]

@@ -27,7 +27,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over questions and its 95 % bootstrap interval."""
+    """A mean, or a change, and its 95 % bootstrap interval."""
 
     mean: float
     low: float
@@ -74,6 +74,19 @@ def interval(values: Sequence[float]) -> Interval:
     draws = np.random.default_rng(SEED).integers(0, len(sample), (RESAMPLES, len(sample)))
     low, high = np.percentile(sample[draws].mean(axis=1), [2.5, 97.5])
     return Interval(float(sample.mean()), float(low), float(high))
+
+
+def relative_change(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """sum(ours) / sum(theirs) - 1 with its paired percentile bootstrap; both are of the same things in order.
+
+    Of a loss in nats per pair that is the change of the loss per token. Nothing measured is no change.
+    """
+    if not len(ours):
+        return Interval(0.0, 0.0, 0.0)
+    mine, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    draws = np.random.default_rng(SEED).integers(0, len(mine), (RESAMPLES, len(mine)))
+    low, high = np.percentile(mine[draws].sum(axis=1) / other[draws].sum(axis=1) - 1, [2.5, 97.5])
+    return Interval(float(mine.sum() / other.sum() - 1), float(low), float(high))
 
 
 def evaluate(

@@ -31,10 +31,12 @@ _UNIT = re.compile(
     rf"(?P<cjk>[{_CJK}]+)"
     rf"|(?P<word>{_WORD}(?:(?:[._/:\\@-]|_+|::|->){_WORD})*(?:\+\+|\#)?)(?:['’](?:s|t|re|ve|ll|d|m)\b)?"
 )
+_MEMBERS = re.compile(r"[/:\\@]+|->")
 _PIECE = re.compile(_WORD)
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 _CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]{2}")  # not the plural of an acronym: APIs
 _DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[a-f]")
 _VOWEL = re.compile(r"[aeiouy]")
 _NUMBER = re.compile(r"\d{1,6}[A-Za-z]?|\d+(?:\.\d+)+")
 _MONTH_NAMES = """january jan,february feb,march mar,april apr,may,june jun,july jul,august aug,
@@ -52,8 +54,8 @@ _DATES = (
     re.compile(r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})(?=T\d)"),
 )
 _VERSION = re.compile(r"v?\d+(?:\.\d+)+", re.IGNORECASE)
-_DIGEST = re.compile(r"[0-9a-f]{40,64}")  # a commit's SHA-1, or a SHA-256
-_ABBREVIATED = re.compile(r"[0-9a-f]{7,63}")  # git shows seven digits or more
+_SHORTEST_DIGEST = 7  # what git shows of a commit's name; headers of chunks have ten digits
+_DIGEST = re.compile(rf"(?=.*\d)[0-9a-f]{{{_SHORTEST_DIGEST},64}}")
 _LONGEST_WHOLE = 80  # a longer compound (a URL, a path) is only found by its parts
 
 _STOP_WORDS = """
@@ -151,6 +153,11 @@ def _cjk_units(run: str) -> list[Unit]:
 
 
 def _word_unit(word: str) -> Unit:
+    members = _MEMBERS.split(word)
+    if len(members) > 1:  # a path, a URL, 3.3.12/3.4.5: its members are found as if they stood alone
+        inner = [_word_unit(member) for member in members]
+        parts = dict.fromkeys(token for unit in inner for token in (unit.whole, *unit.parts))
+        return _compound(word.lower(), parts, identifier=True)
     lowered = word.lower()
     if _VERSION.fullmatch(word):
         numbers = lowered.lstrip("v").split(".")
@@ -165,12 +172,16 @@ def _word_unit(word: str) -> Unit:
             return Unit(lowered, content=False)
         return Unit(stem(lowered), identifier=mixed)
     names = {piece.lower() for piece in pieces} if len(pieces) > 1 else set()
-    parts = dict.fromkeys(stem(part.lower()) for part in (*pieces, *humps))
-    identifier = any(c.isdigit() for c in word) or any(c in word for c in "_.:\\/@#+") or len(names) < 1
-    if len(word) > _LONGEST_WHOLE:
+    camel = [piece.lower() for piece in pieces if _is_camel(piece)]  # as it is where it stands alone
+    parts = dict.fromkeys([*camel, *(stem(part.lower()) for part in (*pieces, *humps))])
+    identifier = any(c.isdigit() for c in word) or any(c in word for c in "_.#+") or len(names) < 1
+    return _compound(lowered if len(names) > 1 or identifier else stem(lowered), parts, identifier=identifier)
+
+
+def _compound(whole: str, parts: Iterable[str], *, identifier: bool) -> Unit:
+    if len(whole) > _LONGEST_WHOLE:
         first, *rest = parts
-        return Unit(first, tuple(rest), identifier=False)
-    whole = lowered if len(names) > 1 or identifier else stem(lowered)
+        return Unit(first, tuple(rest))
     return Unit(whole, tuple(part for part in parts if part != whole), identifier=identifier)
 
 
@@ -212,7 +223,7 @@ class Lexical:
             raise ContractBroken(f"{folder}: the BM25 statistics cannot be read: {error}") from error
 
     def query(self, text: str) -> "LexicalQuery":
-        """The query's terms looked up in the vocabulary; an abbreviated digest stands for the whole one."""
+        """The query's terms looked up in the vocabulary; a digest is known by its beginning."""
         return LexicalQuery(self, [whole for unit in units(text) for whole in self._whole(unit)])
 
     def scores(self, query: str, k: int) -> tuple[Ids, Floats]:
@@ -229,11 +240,16 @@ class Lexical:
         return self._column(token)[0]
 
     def _whole(self, unit: Unit) -> list[Unit]:
-        """The digests that begin as the unit does; the unit itself where it is known or there are none."""
-        if unit.whole in self._vocabulary or not _ABBREVIATED.fullmatch(unit.whole):
+        """The digests that an unknown digest abbreviates, or is abbreviated by; else the unit itself."""
+        asked = unit.whole
+        if asked in self._vocabulary or not _DIGEST.fullmatch(asked):
             return [unit]
-        first, after = (bisect_left(self._digests, end) for end in (unit.whole, unit.whole + "g"))
-        return [Unit(digest, identifier=True) for digest in self._digests[first:after]] or [unit]
+        first, after = (bisect_left(self._digests, end) for end in (asked, asked + "g"))
+        shorter = (asked[:length] for length in range(len(asked) - 1, _SHORTEST_DIGEST - 1, -1))
+        found = [*self._digests[first:after], *(short for short in shorter if short in self._vocabulary)]
+        # Without a letter it is a number, which has no abbreviation.
+        known = [digest for digest in found if _LETTER.search(max(asked, digest, key=len))]
+        return [Unit(digest, identifier=True) for digest in known] or [unit]
 
     @cached_property
     def _digests(self) -> list[str]:

@@ -1,12 +1,23 @@
-"""What people said about answers, as the answering service records it: JSON lines."""
+"""What people said about answers, as the answering service records it: JSON lines.
+
+    {"id": "fb-0002", "question": "...", "answer": "...", "rating": -1, "correction": "At most three a day.",
+     "citations": ["confluence:runbook_65547"], "user": "praman", "created_at": "2026-10-02T11:40:00+00:00"}
+
+`id` and `question` must be there. `rating` is 1 or "up" where the answer helped, -1 or "down" where it did
+not. `citations` are ids of the documents that the answer cites, or the citations of the answer itself
+(objects with a `document_id`); the document keeps the ids as a JSON list, each once, because an id may hold
+any character. What is learned from the ratings is said in `alchemy.quant.labels`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from alchemy.records import Draft, Part, RawObject, Rejected
 from alchemy.settings import CleanOptions
-from alchemy.sources.drafts import as_number, draft, iso, optional_text, people, required
+from alchemy.sources.drafts import as_number, draft, iso, names, optional_text, people, required
 from alchemy.sources.json_records import Found, read_records
 from alchemy.text.html import heading_part
 
@@ -34,11 +45,21 @@ def _build(found: Found) -> Draft:
         question,
         parts,
         found.locator,
-        fields={"rating": rating, "answer_id": record.get("answer_id"), "release": record.get("release")},
+        fields={
+            "rating": rating,
+            "answer_id": record.get("answer_id"),
+            "release": record.get("release"),
+            "citations": _cited(record.get("citations")),
+        },
         metrics={"rating": _rate(rating)},
         people=people(*(record.get(name) for name in ("user", "author", "login", "email"))),
         updated=iso(when),
     )
+
+
+def _cited(citations: Any) -> str | None:
+    ids = list(dict.fromkeys(names(citations, "document_id")))
+    return orjson.dumps(ids).decode() if ids else None
 
 
 def _rate(rating: Any) -> float | None:

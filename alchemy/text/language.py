@@ -23,9 +23,16 @@ _LEAST_CONFIDENCE = 0.5
 _CHARACTER_WEIGHT = 3
 
 _KANA, _HAN, _HANGUL = (re.compile(f"[{one}]") for one in ("\u3040-\u30ff", "\u3400-\u9fff", "\uac00-\ud7af"))
+# With extension A and the compatibility block.
+_IDEOGRAPH = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _PSEUDONYM = re.compile(r"<[A-Z_]+_[0-9a-f]{4,8}>")
 # A word between blanks and punctuation: no path, address, identifier or name in camel case.
 _PLAIN_WORD = re.compile(r"(?<![\S])[(\"'“‘«¿¡]*([^\W\d_]['’]?[^\W\d_A-Z]*)(?=[\s,.;:!?)\"'”’»…]*(?:\s|$))")
+
+
+def is_chinese(text: str) -> bool:
+    """Whether to answer in Chinese: at least one ideograph stands in the question."""
+    return bool(_IDEOGRAPH.search(text))
 
 
 def detect_language(text: str) -> str:

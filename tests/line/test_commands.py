@@ -50,6 +50,13 @@ def test_eval_asks_the_champion(alchemy: Alchemy, first_run: Run, tmp_path: Path
     assert [row["rank"] for row in report["rows"]] == [1, 1, None]
 
 
+def test_eval_prints_the_report_that_the_champion_was_released_with(alchemy: Alchemy, line: Line) -> None:
+    report = alchemy("eval", "--report")
+    assert report["judged"]["faiss_index"] == line.artifacts.latest("faiss_index").version
+    assert report["injections"]["obeyed"] == []
+    assert report["answers"]["groundedness"]["mean"] == 1.0
+
+
 def test_the_release_on_record_is_the_one_that_the_run_made(alchemy: Alchemy, first_run: Run) -> None:
     shown = alchemy("releases", "show")
     assert shown["id"] == first_run.versions["release"]

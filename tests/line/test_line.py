@@ -54,6 +54,17 @@ def test_the_adapters_metadata_has_its_loss_curve_as_a_picture(first_run: Run) -
     assert first_run.metadata["lora_adapter"]["plot"].startswith("![loss curve](data:image/png;base64,iVBOR")
 
 
+def test_the_evaluation_shows_its_report_with_pictures_and_keeps_its_times_apart(first_run: Run) -> None:
+    metadata = first_run.metadata["evaluation"]
+    for told in ("## Retrieval", "| citation precision |", "| lora_adapter |", "| injected documents | 30 |"):
+        assert told in metadata["report"]
+    assert metadata["plot"].startswith("![measures with their intervals](data:image/png;base64,iVBOR")
+    assert metadata["injections_obeyed"] == metadata["leaks"] == 0
+    assert metadata["groundedness"] == 1.0
+    assert 0 < metadata["search_seconds_p50"] <= metadata["search_seconds_p99"]
+    assert "seconds" not in metadata["report"]
+
+
 def test_samples_are_tables_of_at_most_ten_rows(first_run: Run) -> None:
     sampled = {asset: values["sample"] for asset, values in first_run.metadata.items() if "sample" in values}
     assert sampled.keys() >= {"cleaned_corpus", "rag_chunks", "sft_pairs", *(f"raw/{one}" for one in SOURCES)}

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,35 @@ def test_the_assets_write_the_sketch_show_the_pictures_and_pass_their_checks(tmp
     published = store.artifacts.latest("metrics")
     assert [file.path for file in published.files] == ["part-00000.parquet", "sketch.json"]
     assert read_sketch(store.artifacts.fetch(published) / "sketch.json").rows == 60
+
+
+def test_the_insights_learn_from_the_feedback_in_the_corpus_and_show_what_they_learned(
+    tmp_path: Path,
+) -> None:
+    store, rng = store_in(tmp_path), np.random.default_rng(9)
+    values = rng.random((240, 2)).round(4).tolist()
+
+    def build(folder: Path) -> dict[str, Any]:
+        issues = [document(number, {"votes": a, "words": b}) for number, (a, b) in enumerate(values)]
+        said = [
+            replace(
+                document(number, {"rating": 1.0 if b < 0.5 else -1.0}, "feedback", "feedback"),
+                fields={"citations": f'["jira:{number}"]'},
+            )
+            for number, (_, b) in enumerate(values)
+        ]
+        (folder / COLUMNS).write_bytes(orjson.dumps(["rating", "votes", "words"]))
+        return {"rows": write_lines(folder / "part-00000.jsonl", [*issues, *said])}
+
+    made(store, "cleaned_corpus", {}, build)
+    with DagsterInstance.ephemeral() as instance:
+        result = materialize(
+            [metrics, quant_features, quant_insights],
+            instance=instance,
+            resources={"store": store, "settings": Settings()},
+        )
+    shown = result.asset_materializations_for_node("quant_insights")[0].metadata
+    assert shown["score"].value == "learned"
+    assert (shown["labels"].value, shown["labeled_documents"].value) == (240, 240)
+    assert shown["auc_learned"].value > 0.9 > shown["auc_percentile"].value
+    assert "words" in str(shown["top_features"].value).splitlines()[2]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from alchemy.errors import ContractBroken
 from alchemy.quant.features import build_features
-from alchemy.quant.insight import mean_percentile, write_insights
+from alchemy.quant.insight import write_insights
+from alchemy.quant.percentiles import mean_percentile
 from alchemy.records import Insight, read_lines
 from alchemy.settings import QuantOptions
 
@@ -71,20 +72,6 @@ def test_the_score_is_the_mean_percentile_of_the_kept_features(tmp_path: Path) -
             expected[row] += ((values < values[row]).sum() + ties / 2) / rows / features.width
     got = [found[f"jira:{row}"].score for row in range(rows)]
     np.testing.assert_allclose(got, expected, atol=2e-6)
-
-
-def test_another_scorer_sees_names_and_percentiles_and_makes_the_scores(tmp_path: Path) -> None:
-    def only_votes(names, percentiles):
-        assert percentiles.shape == (30, len(names))
-        return percentiles[:, list(names).index("votes")].astype(float)
-
-    rng = np.random.default_rng(4)
-    frame = issues(30, comments=rng.random(30), votes=rng.permutation(30).astype(float))
-    insights(tmp_path, frame)
-    paths = [tmp_path / "part-00000.parquet"], [tmp_path / "metrics.parquet"]
-    write_insights(*paths, tmp_path, QuantOptions(), only_votes)
-    scores = [one.score for one in read_lines(Insight, tmp_path / "part-00000.jsonl")]
-    np.testing.assert_allclose(scores, (frame["votes"].to_numpy() + 0.5) / 30, atol=1e-6)
 
 
 def test_a_document_without_metrics_has_no_row(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from alchemy.retrieval.lexical import Lexical, best, stem, tokenize, units
         ("a Lantern 1 gateway", {"lantern 1", "lantern", "1"}),
         ("C++ and C#", {"c++", "c#"}),
         ("three APIs", {"api"}),
+        ("org.mockito.ArgumentMatchers.any", {"argumentmatchers", "argument", "matcher"}),
+        ("3.3.12/3.4.5", {"3.3.12", "3.4.5", "3.3"}),
+        ("src/main/FooBars.java", {"src/main/foobars.java", "foobars.java", "foobars", "foo", "bar"}),
     ],
 )
 def test_identifiers_are_found_whole_and_in_parts(text: str, tokens: set[str]) -> None:
@@ -54,15 +57,17 @@ def test_light_stemming(word: str, stemmed: str) -> None:
     assert stem(word) == stemmed
 
 
-def test_an_abbreviated_digest_finds_the_whole_one(tmp_path: Path) -> None:
-    digests = ["3fa217103b38f18bb0904729b9068f52bdd6b08a", "3fa2171f" + "0" * 32, "1" * 40]
+def test_a_digest_is_found_by_its_beginning_and_by_more_of_it(tmp_path: Path) -> None:
+    digests = ["3fa217103b", "3fa2171f" + "0" * 32, "12345678"]
     lexical = Lexical.build(tmp_path, [f"commit {digest}" for digest in digests])
     everything = np.arange(3)
-    assert lexical.query("who wrote 3fa217103?").named(everything).tolist() == [1, 0, 0]
-    assert lexical.query("who wrote 3fa217103?").exact(everything).tolist() == [1, 0, 0]
-    assert lexical.query("1111111").identifier_holders(5).tolist() == [2]
+    for asked in ("3fa217103", "3fa217103b38f18bb0904729b9068f52bdd6b08a"):
+        assert lexical.query(f"who wrote {asked}?").named(everything).tolist() == [1, 0, 0]
+        assert lexical.query(f"who wrote {asked}?").exact(everything).tolist() == [1, 0, 0]
+        assert lexical.query(asked).identifier_holders(5).tolist() == [0]
     assert lexical.scores("3FA2171", 3)[0].tolist() == [0, 1]  # ambiguous: both
-    assert lexical.query("fedcba9").named(everything).tolist() == [0, 0, 0]
+    for unknown in ("fedcba9", "1234567", "123456789", "facaded"):
+        assert not lexical.query(unknown).exact(everything).any()
 
 
 @given(st.text(max_size=200))

@@ -3,7 +3,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from alchemy.release import rollback
+from alchemy.release import pin, read_release_alias, rollback, unpin
 from tests.serving.conftest import Knowledge, Serve, eventually
 
 
@@ -36,6 +36,52 @@ def test_a_pinned_release_ignores_the_champion(knowledge: Knowledge, serve: Serv
     pinned = knowledge.release("BETA")
     with serve(release=pinned) as service:
         assert service.ask()["release"] == pinned
+
+
+def test_a_pin_holds_the_service_while_promotions_go_on(knowledge: Knowledge, serve: Serve) -> None:
+    first = knowledge.champion("ALPHA")
+    second = knowledge.release("BETA")
+    with serve() as service:
+        pin(knowledge.artifacts, first, expected=None)
+        knowledge.promote(second)
+        eventually(lambda: service.http.get("/readyz").json()["champion"] == second)
+        ready = service.http.get("/readyz").json()
+        assert (ready["release"], ready["pinned"]) == (first, first)
+        assert ready["problems"].get("release") is None
+        assert service.ask()["release"] == first
+        unpin(knowledge.artifacts, expected=read_release_alias(knowledge.artifacts, "pinned"))
+        service.wait_for(second)
+        assert service.http.get("/readyz").json()["pinned"] is None
+        assert knowledge.behavior.opened == [first, second]
+
+
+def test_a_rollback_under_load_is_followed_and_no_answer_mixes(knowledge: Knowledge, serve: Serve) -> None:
+    markers = {knowledge.champion("ALPHA"): "ALPHA", knowledge.champion("BETA"): "BETA"}
+    first, second = markers
+    over = threading.Event()
+    answers: list[dict[str, Any]] = []
+
+    def hammer() -> None:
+        while not over.is_set():
+            answers.append(service.ask())
+
+    with serve(threads=4) as service, ThreadPoolExecutor(4) as pool:
+        hammers = [pool.submit(hammer) for _ in range(4)]
+        eventually(lambda: len(answers) > 10)
+        assert rollback(knowledge.artifacts) == first
+        service.wait_for(first)
+        assert service.ask()["release"] == first  # what is asked from now on is answered by it alone
+        followed = len(answers)
+        eventually(lambda: len(answers) > followed + 10)
+        over.set()
+        for each in hammers:
+            each.result()
+    assert {answer["release"] for answer in answers} == {first, second}
+    for answer in answers:
+        marker = markers[answer["release"]]
+        assert answer["citations"][0]["document_id"] == f"jira:{marker}-1"
+        assert marker in answer["answer"]
+        assert answer["intuition"]["text"] == f"I recall {marker}."
 
 
 def test_a_release_that_does_not_load_keeps_the_old_one_and_says_why(

@@ -34,5 +34,12 @@ def test_thumbs_are_numbers_too(read: Read) -> None:
     assert [draft.metrics.get("rating") for draft in drafts] == [1, -1, None, 4]
 
 
+def test_the_cited_documents_are_kept_each_once(read: Read) -> None:
+    cited = ["confluence:a, b", {"document_id": "git:1", "quote": "q"}, "git:1", {"number": 2}]
+    data = "".join(json.dumps({**RECORD, "citations": citations}) + "\n" for citations in (cited, [], "x"))
+    drafts = read("feedback", "f.jsonl", data).drafts
+    assert [draft.fields.get("citations") for draft in drafts] == ['["confluence:a, b","git:1"]', None, None]
+
+
 def test_feedback_without_a_question_is_quarantined(read: Read) -> None:
     assert read("feedback", "f.jsonl", '{"id": "a"}\n{"question": "q"}\n').reasons == ["missing_field"] * 2

@@ -2,6 +2,9 @@
 
 Every citation is a span: the document's text from `start` to `end` is `quote`, whoever wrote the answer.
 Passages are numbered from 1 in the order in which the finalist gets them. Pure; no model, no network.
+
+What a document says to the model (`instructions`) is never quoted, and no document can end its own quote:
+in the answer's text its double quotation marks are single ones, as quotes in quotes are written.
 """
 
 import math
@@ -11,12 +14,14 @@ from dataclasses import dataclass
 
 from alchemy.records import Chunk
 from alchemy.retrieval.search import Passage
+from alchemy.text.instructions import is_active, is_for_the_model
+from alchemy.text.language import is_chinese
 from alchemy.text.sentences import split_sentences
-from serving.answer import Citation, is_chinese
 
 # [1], and [1, 2] as some models write it.
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*[,;，、]\s*\d{1,3})*)\]")
 _MARKS = re.compile(rf"(?:{_MARK.pattern})+")
+_QUOTED = re.compile(r"“[^”]*”")
 _OPEN_MARK = re.compile(r"\s?\[[\d\s,;，、]{0,20}\Z|\s\Z")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
 _STATEMENT = re.compile(r"[.!?。！？][\"'”’」』)）\]]*\s*\Z| \| ")
@@ -29,6 +34,8 @@ _STOP = frozenset(
     me my of on or our should so that the their them there they this to was we were what when where which who
     whom why will with would you your""".split()  # noqa: SIM905
 )
+_LEADS = ("The knowledge base says:", "知识库中的相关内容：")
+_NESTED = str.maketrans("“”", "‘’")
 _MOST_QUOTES = 3
 _READABLE = 320  # characters of a quote that grows by the sentence after it
 _TABLE = " | "
@@ -37,6 +44,26 @@ _ABOVE = 0.3  # weight of a word of the question that stands in the passage's ti
 _HEADING = 0.4  # factor of what does not end like a sentence
 _NUMBER = 1.4  # factor of a sentence with a number where one is asked for
 _FLOOR = 0.6  # a further sentence must score at least this share of the best one
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """An exact quote: the document's text from `start` to `end` is `quote`."""
+
+    number: int  # the [n] in the answer
+    document_id: str
+    document_version: str
+    chunk_id: str
+    title: str
+    source: str
+    url: str
+    quote: str
+    start: int
+    end: int
+    raw_key: str
+    raw_sha256: str
+    locator: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +100,8 @@ def extract(question: str, passages: Sequence[Passage]) -> Draft:
     picked += _following(spans, picked[0])[: _MOST_QUOTES - len(picked)]
     runs = _runs([spans[i] for i in sorted(set(picked))])
     citations = tuple(_citation(run) for run in runs)
-    lead, between = (
-        ("知识库中的相关内容：", "") if is_chinese(question) else ("The knowledge base says:", " ")
-    )
-    quotes = "\n".join(f"“{citation.quote}”{between}[{citation.number}]" for citation in citations)
+    lead, between = (_LEADS[1], "") if is_chinese(question) else (_LEADS[0], " ")
+    quotes = "\n".join(f"{_quoted(citation.quote)}{between}[{citation.number}]" for citation in citations)
     return Draft(f"{lead}\n{quotes}", citations)
 
 
@@ -101,6 +126,13 @@ def cite(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
         if overlap and max(overlap) > 0:
             found.append(_citation(spans[overlap.index(max(overlap))]))
     return tuple(found)
+
+
+def outside_quotes(text: str) -> str:
+    """What an answer says itself, as a reader sees it: not between “ and ”, nor a mark, nor the lead."""
+    for lead in _LEADS:
+        text = text.removeprefix(lead)
+    return _MARKS.sub(" ", _QUOTED.sub(" ", text)).strip()
 
 
 async def checked(tokens: AsyncIterator[str], passages: int) -> AsyncIterator[str]:
@@ -147,7 +179,12 @@ class _Span:
 
 
 def _spans(number: int, passage: Passage) -> list[_Span]:
-    """The sentences of a passage, each row of a table for itself, without the headings above them."""
+    """What may be quoted of a passage: its sentences and rows of tables, without the headings above them."""
+    found = _sentences(number, passage)
+    return [span for span in found if not is_for_the_model(span.text) and not is_active(span.text)]
+
+
+def _sentences(number: int, passage: Passage) -> list[_Span]:
     text, spans = passage.text, []
     above = [part for chunk in passage.chunks for part in (chunk.title, *chunk.section.split(" > "))]
     headings = {part.strip() for part in above}
@@ -275,6 +312,10 @@ def _citation(span: _Span) -> Citation:
         locator=chunk.locator,
         score=round(float(span.passage.score), 4),
     )
+
+
+def _quoted(quote: str) -> str:
+    return f"“{quote.translate(_NESTED)}”"
 
 
 def _numbers(marks: str) -> list[int]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.answer import is_chinese
-from serving.quotes import checked, cite, extract, without_strangers
+from alchemy.quoting import checked, cite, extract, without_strangers
+from alchemy.text.language import is_chinese
 from tests.serving.conftest import make_chunk, make_passage
 
 RETRY = "The gateway was rebuilt in 2024. It retries a failed call three times. Then it raises GW-503."
