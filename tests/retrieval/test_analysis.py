@@ -21,6 +21,8 @@ PULLS, COMMITS, ISSUES = ("pull_request",), ("commit",), ("issue",)
     [
         ("PRs since March about paging", Filters(kinds=PULLS, since="2026-03-01"), "about paging"),
         ("Which PRs touched fonts since March?", Filters(kinds=PULLS, since="2026-03-01"), "touched fonts"),
+        ("Which PR says who signs?", Filters(kinds=PULLS), "says who signs"),
+        ("PRs since 2024: who signs?", Filters(kinds=PULLS, since="2024-01-01"), "who signs"),
         ("list all commits on the export", Filters(kinds=COMMITS), "on the export"),
         (
             "commits last week about retries",
