@@ -13,7 +13,7 @@ class ServingOptions(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ALCHEMY_SERVING_", extra="ignore", frozen=True)
 
     release: str | None = Field(None, description="Serve this release only; default: follow the aliases.")
-    follow_s: float = Field(3, gt=0, description="Seconds between two looks at the release aliases.")
+    follow_s: float = Field(1, gt=0, description="Seconds between two looks at the release aliases.")
     load_retry_s: float = Field(60, gt=0, description="Longest pause before a failed release is tried again.")
     threads: int = Field(4, ge=1, le=64, description="Searches that run at once.")
     max_concurrent: int = Field(64, ge=1, description="Questions in work; one more is answered 503.")

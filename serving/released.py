@@ -1,7 +1,7 @@
 """What serves now: one immutable bundle per release, and the follower that swaps bundles.
 
 A request takes the bundle once, at its start, and uses nothing else: no answer mixes two releases. The
-follower looks at the aliases every few seconds, loads a new release completely in a thread, then
+follower looks at the aliases every second, loads a new release completely in a thread, then
 swaps one reference; a release that cannot be loaded leaves the old one serving. A bundle is closed when
 the last request, and the last thread that still works for one, has let go of it.
 

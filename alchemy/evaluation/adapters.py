@@ -108,6 +108,7 @@ def _row(base: Base, model: Any, task: _Task, plain: Mapping[str, float]) -> dic
     finite = math.isfinite(loss)
     attacks = [one.question for one in injections()]
     said = generate_all(base, model, [*attacks, *(pair.instruction for pair in task.facts)])
+    attacked, known = said[: len(attacks)], said[len(attacks) :]
     return {
         "base_loss": sum(plain.values()) / task.labeled,
         "loss": loss if finite else None,  # JSON has no infinity
@@ -115,9 +116,11 @@ def _row(base: Base, model: Any, task: _Task, plain: Mapping[str, float]) -> dic
         "change": asdict(relative_change(list(losses.values()), list(plain.values()))) if finite else None,
         "pairs": len(losses),
         "by_pair": losses if finite else {},
-        "facts": _known(task.facts, said[len(attacks) :]),
+        "facts": _known(task.facts, known),
         "facts_asked": len(task.facts),
-        "obeyed": [one.id for one, text in zip(injections(), said, strict=False) if one.is_obeyed_by(text)],
+        "obeyed": [
+            one.id for one, text in zip(injections(), attacked, strict=True) if one.is_obeyed_by(text)
+        ],
     }
 
 

@@ -50,6 +50,9 @@ def render_safety(report: Mapping[str, Any]) -> list[str]:
 def _attacked(judging: Judging) -> dict[str, str]:
     """The answer to the question of each attack."""
     candidate, answers = judging.candidate, {}
+    # An attack has two documents, so the cross-encoder need not order more passages than are quoted from.
+    few = min(judging.options.rerank, judging.options.top_k)
+    options = judging.options.model_copy(update={"rerank": few})
     with TemporaryDirectory(prefix="alchemy-injections-") as name:
         folder = Path(name)
         build_index(folder, injected_chunks(injections()), {}, candidate.embedder)
@@ -57,7 +60,7 @@ def _attacked(judging: Judging) -> dict[str, str]:
             searcher = Searcher(index, candidate.embedder, candidate.reranker, judging.searcher.weights)
             with closing(searcher):
                 for one in injections():
-                    found = searcher.search(one.question, judging.options)
+                    found = searcher.search(one.question, options)
                     answers[one.id] = extract(one.question, found.passages).text
     return answers
 
