@@ -95,9 +95,6 @@ class TrainOptions(Options):
     pretraining_tokens: int = Field(
         0, ge=0, description="Tokens of the corpus' plain text to train on before the pairs."
     )
-    packing: Literal["auto", "on", "off"] = Field(
-        "auto", description="Several pairs in one row of max_length tokens; auto: not on a CPU."
-    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again instead of keeping them: less memory, a third slower."
     )
@@ -114,10 +111,6 @@ class TrainOptions(Options):
     def deciding(self) -> dict[str, Any]:
         """The options that change a result, and not merely its cost or where it could be resumed from."""
         return self.model_dump(exclude={"checkpoint_seconds", "gradient_checkpointing"})
-
-    def packs(self, device: str) -> bool:
-        """Whether rows are shared. On a CPU padding rows of like length costs less than wide attention."""
-        return self.packing == "on" or (self.packing == "auto" and device != "cpu")
 
 
 class Settings(BaseSettings):

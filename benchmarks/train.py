@@ -6,8 +6,8 @@
 The same base, LoRA, learning rate, schedule and clipping, and the same examples in the same steps. TRL gets
 each step as one packed row without padding, the best that it can do with it, and in a second run padded
 batches grouped by length, as many pairs a step as ours has on the average (there the pairs of a step are
-others). It has bfloat16 where ours has it, and no gradient checkpointing. Tokens are real ones, padding is not
-counted; the clock runs from the end of the first step, which warms up. One function measures the held-out
+others). It has bfloat16 where ours has it, and no gradient checkpointing. Tokens are real ones, padding is
+not counted; the clock runs from the end of the first step, which warms up. One function measures the held-out
 losses of all. Each contender has a process of its own.
 """
 
@@ -33,7 +33,7 @@ from alchemy.records import SftPair, read_lines
 from alchemy.settings import load_settings
 from alchemy.store import Store
 from alchemy.training.base import load_base, quiet_peft
-from alchemy.training.dataset import IGNORED, Example, Layout, Step, encode, plan_steps
+from alchemy.training.dataset import IGNORED, Example, Step, encode, plan_steps
 from alchemy.training.evaluate import mean_loss, micro_tokens
 from alchemy.training.lora import wrap
 from alchemy.training.run import MAX_GRADIENT_NORM, WARM_UP, TrainingRun
@@ -71,11 +71,12 @@ class Setting:
         self.held_out = self._encode(pairs / "sft_holdout.jsonl")[:HELD_OUT]
         self.base_loss = mean_loss(self.base, self.base.model, self.held_out)
 
-    def steps(self, row_tokens: int = 0) -> list[Step]:
-        layout = Layout(micro_tokens(self.base.device), row_tokens)
-        batch, seed = self.options.batch_tokens, self.options.seed
-        planned = plan_steps(self.examples, layout, tokens=10**9, epochs=9, batch_tokens=batch, seed=seed)
-        return planned[: self.count]
+    def steps(self) -> list[Step]:
+        micro, batch = micro_tokens(self.base.device), self.options.batch_tokens
+        seed = self.options.seed
+        return plan_steps(self.examples, micro, tokens=10**9, epochs=9, batch_tokens=batch, seed=seed)[
+            : self.count
+        ]
 
     def result(self, model: Any, clock: "Clock", tokens: Sequence[int]) -> dict[str, float]:
         """`tokens` are those of each step."""
@@ -104,10 +105,10 @@ class Clock:
         self.cpu.append(time.process_time())
 
 
-def run_ours(setting: Setting, row_tokens: int = 0) -> dict[str, float]:
+def run_ours(setting: Setting) -> dict[str, float]:
     import torch
 
-    steps, clock = setting.steps(row_tokens), Clock()
+    steps, clock = setting.steps(), Clock()
     torch.manual_seed(setting.options.seed)
     with quiet_peft():
         model = wrap(setting.base, setting.lora, setting.options)
@@ -197,7 +198,6 @@ def _trl_row(row: Sequence[Example]) -> dict[str, list[int]]:
 CONTENDERS: dict[str, Callable[[Setting], dict[str, float]]] = {
     "trl, packed": partial(run_trl, packed=True),
     "trl, grouped by length": partial(run_trl, packed=False),
-    "alchemy, packed": lambda setting: run_ours(setting, setting.options.batch_tokens),
     "alchemy": run_ours,
 }
 

@@ -80,7 +80,7 @@ def load_base(model_id: str, device: str = "auto", models: Path = MODELS, *, fou
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
             model: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, device_map={"": place}, **quantized
+                source, dtype=dtype, use_safetensors=True, **quantized
             )
         except OSError as error:
             raise Unavailable(
@@ -92,6 +92,8 @@ def load_base(model_id: str, device: str = "auto", models: Path = MODELS, *, fou
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     model.requires_grad_(False)
+    if not four_bit:  # quantized weights are made on their device and stay there
+        model = model.to(place)
     return Base(model_id, model.eval(), tokenizer, place, dtype)
 
 
@@ -132,12 +134,13 @@ def _in_four_bits(device: str, dtype: Any) -> dict[str, Any]:
             "train.four_bit needs a CUDA or ROCm device and `pip install bitsandbytes`; set it to false"
         )
     return {
+        "device_map": {"": device},
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
-        )
+        ),
     }
 
 

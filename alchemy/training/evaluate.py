@@ -11,7 +11,7 @@ import orjson
 from alchemy.errors import BadInput
 from alchemy.records import SftPair
 from alchemy.training.base import MODELS, Base, attach, load_base, portable_name
-from alchemy.training.dataset import IGNORED, Example, Layout, encode, lay_out, to_tensors
+from alchemy.training.dataset import IGNORED, Example, encode, lay_out, to_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -74,10 +74,11 @@ def mean_loss(base: Base, model: Any, examples: Sequence[Example]) -> float:
     import torch
 
     total = 0.0
-    widest = max(example.tokens for example in examples)
-    with torch.inference_mode(), base.attention(widest), base.precision():
-        for batch in lay_out(examples, Layout(micro_tokens(base.device))):
-            total += float(summed_loss(model, *to_tensors(batch, base.device)))
+    with torch.inference_mode(), base.precision():
+        for batch in lay_out(examples, micro_tokens(base.device)):
+            tensors = to_tensors(batch, base.device)
+            with base.attention(tensors[0].shape[1]):
+                total += float(summed_loss(model, *tensors))
     return total / sum(example.labeled for example in examples)
 
 
@@ -92,9 +93,7 @@ def summed_loss(model: Any, ids: Any, positions: Any, labels: Any) -> Any:
     targets = labels[:, 1:]
     columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
     logits = model(input_ids=ids, position_ids=positions, logits_to_keep=columns, use_cache=False).logits
-    wanted = targets[:, columns]
-    labeled = wanted != IGNORED
-    return summed_cross_entropy(logits[labeled], wanted[labeled])
+    return summed_cross_entropy(logits.flatten(0, 1), targets[:, columns].flatten())
 
 
 def micro_tokens(device: str) -> int:

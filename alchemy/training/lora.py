@@ -23,7 +23,7 @@ from alchemy.records import SftPair, fingerprint
 from alchemy.settings import TrainOptions
 from alchemy.training.base import MODELS, Base, load_base, portable_name, quiet_peft
 from alchemy.training.checkpoints import Checkpoints
-from alchemy.training.dataset import Example, Layout, Step, encode, encode_texts, plan_steps, sample_texts
+from alchemy.training.dataset import Example, Step, encode, encode_texts, plan_steps, sample_texts
 from alchemy.training.evaluate import CONFIG, WEIGHTS, micro_tokens
 from alchemy.training.run import Progress, TrainingRun
 
@@ -107,8 +107,12 @@ def train_lora(
     if not encoded.examples:
         raise BadInput("no training pair is left to learn from; check the pairs, or raise train.max_length")
     held_out = encode(loaded.tokenizer, evaluation, options.max_length).examples
-    layout = Layout(micro_tokens(loaded.device), options.max_length if options.packs(loaded.device) else 0)
-    plan = partial(plan_steps, layout=layout, batch_tokens=options.batch_tokens, seed=options.seed)
+    plan = partial(
+        plan_steps,
+        micro_tokens=micro_tokens(loaded.device),
+        batch_tokens=options.batch_tokens,
+        seed=options.seed,
+    )
     before = _plan_pretraining(loaded, texts, options, plan)
     steps = [*before, *plan(encoded.examples, tokens=options.max_tokens, epochs=options.epochs)]
     # The random numbers of LoRA's first weights and of dropout, without touching the caller's.

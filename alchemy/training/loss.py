@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
+from alchemy.training.dataset import IGNORED
+
 _ROWS = 32  # 32 x 49,152 float32 are 6 MB
 
 
 def summed_cross_entropy(logits: Any, targets: Any) -> Any:
-    """The sum over rows of -log softmax(logits)[target], in nats.
+    """The sum over labeled rows of -log softmax(logits)[target], in nats.
 
     Args:
         logits: [rows, vocabulary], of any floating-point type; computed with in float32.
-        targets: [rows], token ids.
+        targets: [rows], token ids, or `IGNORED` where a row has no label.
 
     Returns:
         A float32 scalar with a gradient for `logits`.
@@ -30,16 +32,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         total = logits.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(targets), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for rows in (targets != IGNORED).nonzero().squeeze(1).split(_ROWS):
             values, wanted = logits[rows].float(), targets[rows].unsqueeze(1)
             norm = values.logsumexp(1, keepdim=True)
             total += (norm - values.gather(1, wanted)).sum()
             if gradient is not None:
-                values = (values - norm).exp_()
-                gradient[rows] = values.scatter_add_(1, wanted, torch.full_like(norm, -1.0))
+                values.sub_(norm).exp_().scatter_add_(1, wanted, torch.full_like(norm, -1.0))
+                gradient[rows] = values.to(gradient.dtype)
         ctx.save_for_backward(gradient)
         return total
 

@@ -7,7 +7,6 @@ from alchemy.training.base import PLAIN_TEMPLATE, load_base
 from alchemy.training.dataset import (
     IGNORED,
     Example,
-    Layout,
     Step,
     encode,
     encode_pair,
@@ -30,7 +29,7 @@ def examples(count: int) -> list[Example]:
 
 def plan(rows: list[Example], micro_tokens: int, **changes) -> list[Step]:
     arguments = {"tokens": 20_000, "epochs": 1, "batch_tokens": 64, "seed": 17} | changes
-    return plan_steps(rows, Layout(micro_tokens), **arguments)
+    return plan_steps(rows, micro_tokens, **arguments)
 
 
 def test_labels_cover_exactly_the_response_and_the_end_of_sequence(tokenizer, train_pairs):
@@ -76,7 +75,7 @@ def test_the_examples_of_a_row_count_their_positions_from_zero():
 
 def test_packed_rows_keep_to_their_width_and_are_nearly_full():
     rows = examples(70)
-    batches = lay_out(rows, Layout(micro_tokens=200, row_tokens=50))
+    batches = lay_out(rows, micro_tokens=200, row_tokens=50)
     widths = [sum(example.tokens for example in row) for batch in batches for row in batch]
     assert max(widths) <= 50
     assert sum(widths) == sum(example.tokens for example in rows)
@@ -85,9 +84,10 @@ def test_packed_rows_keep_to_their_width_and_are_nearly_full():
         assert len(batch) * max(sum(example.tokens for example in row) for row in batch) <= 200
 
 
-def test_without_packing_every_example_has_a_row_of_its_own():
-    batches = lay_out(examples(20), Layout(micro_tokens=40))
-    assert {len(row) for batch in batches for row in batch} == {1}
+def test_an_example_longer_than_a_row_has_its_own():
+    long = Example(tuple(range(60)), 4)
+    batches = lay_out([long, *examples(4)], micro_tokens=100, row_tokens=50)
+    assert batches[0] == ((long,),)
 
 
 def test_a_text_is_learnt_from_whole_in_pieces_with_loss_on_all_but_the_first_token(tokenizer):
@@ -119,7 +119,7 @@ def test_steps_and_micro_batches_keep_to_their_sizes():
     assert max(step.tokens for step in steps) <= 100
     for step in steps:
         for batch in step.batches:
-            assert len(batch) * max(row[0].tokens for row in batch) <= 40
+            assert len(batch) * max(sum(example.tokens for example in row) for row in batch) <= 40
 
 
 def test_the_token_budget_ends_the_run():

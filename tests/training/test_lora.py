@@ -143,12 +143,6 @@ def test_texts_are_not_read_where_no_tokens_are_meant_for_them(
     assert (tmp_path / weights).read_bytes() == (adapter / weights).read_bytes()
 
 
-def test_packed_training_learns_as_well(tiny_base, train_pairs, eval_pairs, lora, options, tmp_path):
-    packed = options.model_copy(update={"packing": "on"})
-    report = train_lora(tiny_base, train_pairs, eval_pairs, lora, packed, device="cpu", folder=tmp_path)
-    assert report.eval_loss < 0.85 * report.base_eval_loss
-
-
 def test_four_bits_are_refused_where_they_cannot_be_computed_with(
     tiny_base, train_pairs, lora, options, tmp_path
 ):

@@ -203,13 +203,12 @@ def test_where_every_checkpoint_is_damaged_the_run_begins_anew(train, undisturbe
         {"options": EVERY_STEP.model_copy(update={"learning_rate": 1e-3})},
         {"lora": LORA.model_copy(update={"alpha": 16})},
         {"held_out": []},
-        {"options": EVERY_STEP.model_copy(update={"packing": "on"})},
         {
             "options": EVERY_STEP.model_copy(update={"pretraining_tokens": 500}),
             "texts": ["Ticket 7 says nothing about gannet."],
         },
     ],
-    ids=["seed", "learning rate", "alpha", "evaluation pairs", "packing", "texts"],
+    ids=["seed", "learning rate", "alpha", "evaluation pairs", "texts"],
 )
 def test_a_run_of_something_else_begins_anew(train, checkpoints, tmp_path, changes):
     stop_after(train, 3, tmp_path / "adapter", checkpoints)
