@@ -90,14 +90,12 @@ def encode(tokenizer: Any, pairs: Iterable[SftPair], max_length: int) -> Encoded
 def encode_texts(tokenizer: Any, texts: Iterable[str], max_length: int) -> Iterator[Example]:
     """Plain text for continued pre-training: pieces of at most `max_length` tokens, all with loss.
 
-    The first token of a piece has nothing before it to be foretold from.
+    The first token of a piece has nothing before it to be foretold from; a last token left alone is dropped.
     """
     for text in texts:
         ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         for start in range(0, len(ids) - 1, max_length):
-            piece = tuple(ids[start : start + max_length])
-            if len(piece) > 1:
-                yield Example(piece, 1)
+            yield Example(tuple(ids[start : start + max_length]), 1)
 
 
 def sample_texts(texts: Iterable[str], characters: int) -> list[str]:
@@ -125,7 +123,7 @@ def plan_steps(
     `tokens`, whichever comes first; one example is always trained on.
 
     Args:
-        examples: What to learn from; not empty.
+        examples: What to learn from; without any there is no step.
         micro_tokens: Of one forward pass, padding included.
         tokens: The budget, all epochs together.
         epochs: How often each example is seen at most.
