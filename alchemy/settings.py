@@ -111,6 +111,13 @@ class TrainOptions(Options):
     epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(1e-3, gt=0)
     batch_tokens: int = Field(512, ge=32, description="Tokens of one optimizer step (gradient accumulation).")
+    pretraining_tokens: int = Field(
+        0, ge=0, description="Tokens of the corpus' plain text to train on before the pairs."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again instead of keeping them: less memory, a third slower."
+    )
+    four_bit: bool = Field(False, description="QLoRA: the base in 4 bits; needs a GPU and bitsandbytes.")
     seed: int = 17
     checkpoint_seconds: float = Field(
         60,
@@ -121,8 +128,8 @@ class TrainOptions(Options):
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The options that change a result: where a run could be resumed from does not."""
-        return self.model_dump(exclude={"checkpoint_seconds"})
+        """The options that change a result, and not merely its cost or where it could be resumed from."""
+        return self.model_dump(exclude={"checkpoint_seconds", "gradient_checkpointing"})
 
 
 class Settings(BaseSettings):

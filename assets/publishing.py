@@ -75,21 +75,22 @@ def publish(
 def log_progress(context: AssetExecutionContext, what: str) -> Progress:
     """A callback (done, total) that logs at most every few seconds, with the time that is left.
 
-    When `done` falls back, another round has begun, and the time is taken anew.
+    The time is taken from the first call on: what was done before it may have been done long ago, by a run
+    that was killed. When `done` falls back, another round has begun, and the time is taken anew.
     """
-    started = last = time.monotonic()
-    before = 0
+    last = time.monotonic()
+    started, first, before = 0.0, 0, -1
 
     def report(done: int, total: int) -> None:
-        nonlocal started, last, before
+        nonlocal started, first, last, before
         now = time.monotonic()
-        if done < before:
-            started = now
+        if before < 0 or done < before:
+            started, first = now, done
         before = done
-        if now - last < _PROGRESS_SECONDS or not done:
+        if now - last < _PROGRESS_SECONDS or done == first:
             return
         last = now
-        left = (now - started) / done * (total - done)
+        left = (now - started) / (done - first) * (total - done)
         context.log.info(
             f"{what}: {done:,} of {total:,} ({100 * done / max(total, 1):.0f} %), {left:.0f} s left"
         )

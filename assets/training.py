@@ -1,8 +1,10 @@
 """LoRA adapters: the general one, and one for each entry of `models.yaml: adapters:`."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from alchemy.artifacts import Artifact, Draft
@@ -13,12 +15,15 @@ from alchemy.settings import Settings
 from alchemy.training.checkpoints import Checkpoints
 from alchemy.training.curve import loss_curve
 from alchemy.training.lora import RECIPE, train_lora
-from assets.publishing import Inputs, log_progress, picture, publish
+from alchemy.training.samples import answer_samples
+from assets.publishing import Inputs, log_progress, picture, publish, table
 from assets.synthesis import sft_pairs
 from resources.catalog import CatalogResource
 from resources.store import StoreResource
 
 GENERAL = "lora_adapter"
+CURVE = "loss.png"
+SAMPLES = "samples.json"
 
 
 def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
@@ -54,25 +59,35 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
                 for pair in read_parts(SftPair, artifacts.parts(pairs, "sft_train"))
                 if chosen.takes(pair)
             ]
-            held = read_parts(SftPair, artifacts.parts(pairs, "sft_eval"))
+            evaluation = [
+                pair for pair in read_parts(SftPair, artifacts.parts(pairs, "sft_eval")) if chosen.takes(pair)
+            ]
             progress = log_progress(context, "training steps")
             report = train_lora(
                 base.model_id,
                 train,
-                [pair for pair in held if chosen.takes(pair)],
+                evaluation,
                 base.lora,
                 settings.train,
                 device=base.device,
                 folder=draft.folder,
+                # A text does not say where it comes from, so only the adapter of everything learns from it.
+                texts=_texts(artifacts.parts(pairs, "train.jsonl")) if chosen == AdapterFilter() else (),
                 progress=lambda done, total, _: progress(done, total),
                 checkpoints=checkpoints,
                 models=Path(catalog.models),
             )
-            (draft.folder / "loss.png").write_bytes(loss_curve(report))
+            samples = answer_samples(
+                base.model_id, draft.folder, evaluation, device=base.device, models=Path(catalog.models)
+            )
+            (draft.folder / CURVE).write_bytes(loss_curve(report))
+            (draft.folder / SAMPLES).write_bytes(orjson.dumps(samples, option=orjson.OPT_INDENT_2))
             return {
                 "rows": len(train),
                 "tokens": report.tokens,
+                "pretraining_tokens": report.pretraining_tokens,
                 "tokens_per_second": round(report.tokens_per_second, 1),
+                "training_memory_mb": round(report.peak_memory_mb),
                 "steps": report.steps,
                 "left_out": report.left_out,
                 "base_eval_loss": report.base_eval_loss,
@@ -82,7 +97,13 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
             }
 
         def describe(artifact: Artifact) -> dict[str, Any]:
-            return {"plot": picture((artifacts.fetch(artifact) / "loss.png").read_bytes(), "loss curve")}
+            folder = artifacts.fetch(artifact)
+            samples = orjson.loads((folder / SAMPLES).read_bytes())
+            return {
+                "pairs": artifact.inputs["sft_pairs"],
+                "plot": picture((folder / CURVE).read_bytes(), "loss curve"),
+                "sample": table(samples, ["question", "wanted", "before", "after"]),
+            }
 
         parameters = {
             "base": base.model_id,
@@ -97,6 +118,13 @@ def adapter_asset(name: str, chosen: AdapterFilter) -> AssetsDefinition:
         return result
 
     return adapter
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        with path.open("rb") as file:
+            for line in file:
+                yield orjson.loads(line)["text"]
 
 
 def adapter_assets(adapters: dict[str, AdapterFilter]) -> list[AssetsDefinition]:

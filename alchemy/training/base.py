@@ -12,6 +12,8 @@ from alchemy.models import find, no_progress_bars, resolve
 
 MODELS = Path("data/models")  # the default of Settings.models
 
+_SHORT = 512  # tokens; the products take the square of it in memory
+
 # For base models that were never tuned for chat, as the contract's TinyLlama checkpoint.
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -39,28 +41,47 @@ class Base:
         kind = self.device.split(":")[0]
         return torch.autocast(kind, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
+    @contextlib.contextmanager
+    def attention(self, width: int) -> Iterator[None]:
+        """Forward and backward passes over rows of at most `width` tokens, in the fastest way.
 
-def load_base(model_id: str, device: str = "auto", models: Path = MODELS) -> Base:
+        torch's fused attention is made for long rows; of short ones a CPU makes the plain products two to
+        four times as fast. (5 rows of 100 tokens in bfloat16, both passes: 15 ms against 4 ms.)
+        """
+        before = self.model.config._attn_implementation
+        if self.device == "cpu" and width <= _SHORT:
+            self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+
+def load_base(model_id: str, device: str = "auto", models: Path = MODELS, *, four_bit: bool = False) -> Base:
     """Loads a model of `models.yaml`, frozen, without gradients.
 
     Args:
         model_id: A packaged model, a folder, or a hub name.
         device: auto, cpu, cuda, cuda:N (CUDA and ROCm alike) or mps.
         models: The folder of packaged weights.
+        four_bit: Keep the weights in 4 bits (QLoRA's NF4, https://arxiv.org/abs/2305.14314).
 
     Raises:
-        Unavailable: The weights cannot be had.
+        Unavailable: The weights cannot be had, or 4 bits not be computed with here.
         BadInput: The model has no end-of-sequence token, so an answer would never end.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = pick_device(device)
     dtype = pick_dtype(place)
+    quantized = _in_four_bits(place, dtype) if four_bit else {}
     source = resolve(model_id, models)
     with no_progress_bars():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, **quantized
+            )
         except OSError as error:
             raise Unavailable(
                 f"{model_id}: cannot be loaded ({error}); check model_id in models.yaml, or that the hub can "
@@ -71,7 +92,9 @@ def load_base(model_id: str, device: str = "auto", models: Path = MODELS) -> Bas
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     model.requires_grad_(False)
-    return Base(model_id, model.to(place).eval(), tokenizer, place, dtype)
+    if not four_bit:  # quantized weights are made on their device and stay there
+        model = model.to(place)
+    return Base(model_id, model.eval(), tokenizer, place, dtype)
 
 
 def pick_device(device: str) -> str:
@@ -98,6 +121,27 @@ def pick_dtype(device: str) -> Any:
         able = torch.cpu.get_capabilities()
         return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
     return torch.float32
+
+
+def _in_four_bits(device: str, dtype: Any) -> dict[str, Any]:
+    """Arguments of `from_pretrained`. Raises Unavailable where there is no GPU or no bitsandbytes."""
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if not device.startswith("cuda") or importlib.util.find_spec("bitsandbytes") is None:
+        raise Unavailable(
+            "train.four_bit needs a CUDA or ROCm device and `pip install bitsandbytes`; set it to false"
+        )
+    return {
+        "device_map": {"": device},
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+    }
 
 
 def portable_name(model_id: str) -> str:

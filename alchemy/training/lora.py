@@ -9,7 +9,7 @@ differ from machine to machine and an artifact's version is the hash of its file
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any
 import orjson
 
 from alchemy.catalog import LoraOptions
+from alchemy.errors import BadInput
 from alchemy.records import SftPair, fingerprint
 from alchemy.settings import TrainOptions
 from alchemy.training.base import MODELS, Base, load_base, portable_name, quiet_peft
 from alchemy.training.checkpoints import Checkpoints
-from alchemy.training.dataset import Example, encode, plan_steps
+from alchemy.training.dataset import Example, Step, encode, encode_texts, plan_steps, sample_texts
 from alchemy.training.evaluate import CONFIG, WEIGHTS, micro_tokens
 from alchemy.training.run import Progress, TrainingRun
 
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 # Part of an adapter's request and of a checkpoint's name. Raise it when equal arguments give other bytes, or
 # when a checkpoint holds something else.
-RECIPE = "1"
+RECIPE = "2"
+
+_MOST_CHARACTERS = 16  # of a token, on the average over a text; a text of longer ones is trained on in part
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,9 @@ class TrainReport:
 
     steps: int
     tokens: int  # trained on, prompts included, padding not
+    pretraining_tokens: int  # those of them that were plain text
     tokens_per_second: float
-    initial_train_loss: float  # of the first step, before it
+    initial_train_loss: float  # of the first step on pairs, before it
     final_train_loss: float  # mean of the last tenth of the steps
     base_eval_loss: float | None  # None where there were no evaluation pairs
     eval_loss: float | None
@@ -66,6 +70,7 @@ def train_lora(
     *,
     device: str,
     folder: Path,
+    texts: Iterable[str] = (),
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     models: Path = MODELS,
@@ -83,6 +88,8 @@ def train_lora(
         options: Budget, learning rate and seed.
         device: auto, cpu, cuda, cuda:N or mps.
         folder: An existing folder.
+        texts: Plain text to learn from before the pairs, as much as `options.pretraining_tokens` says; read
+            only where that is not 0.
         progress: Called after every step.
         checkpoints: Where a run that was killed left its state; the caller clears them when the adapter is
             safe. Without any, every run begins anew.
@@ -95,30 +102,40 @@ def train_lora(
     import torch
 
     started = time.monotonic()
-    loaded = load_base(base, device, models)
+    loaded = load_base(base, device, models, four_bit=options.four_bit)
     encoded = encode(loaded.tokenizer, train, options.max_length)
+    if not encoded.examples:
+        raise BadInput("no training pair is left to learn from; check the pairs, or raise train.max_length")
     held_out = encode(loaded.tokenizer, evaluation, options.max_length).examples
-    steps = plan_steps(encoded.examples, options, micro_tokens(loaded.device))
+    plan = partial(
+        plan_steps,
+        micro_tokens=micro_tokens(loaded.device),
+        batch_tokens=options.batch_tokens,
+        seed=options.seed,
+    )
+    before = _plan_pretraining(loaded, texts, options, plan)
+    steps = [*before, *plan(encoded.examples, tokens=options.max_tokens, epochs=options.epochs)]
     # The random numbers of LoRA's first weights and of dropout, without touching the caller's.
     gpus = [loaded.device] if loaded.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=gpus), quiet_peft():
         torch.manual_seed(options.seed)
-        model = _wrap(loaded, lora)
-        name = _name_run(loaded, lora, options, encoded.examples, held_out)
+        model = wrap(loaded, lora, options)
+        name = _name_run(loaded, lora, options, steps, held_out)
         save = partial(checkpoints.save, name) if checkpoints else None
         run = TrainingRun(loaded, model, held_out, options, progress, save)
         found = checkpoints.load(name) if checkpoints else None
         if found:
             log.info("training goes on after step %d of %d", found.step, len(steps))
             run.restore(found)
-        run.train(steps)
+        run.train(steps, first=len(before))
     _save(model, run.best, portable_name(base), folder)
     tail = [loss for _, loss in run.curve[-max(1, len(run.curve) // 10) :]]
     return TrainReport(
         steps=len(run.curve),
         tokens=run.tokens,
+        pretraining_tokens=sum(step.tokens for step in before),
         tokens_per_second=run.tokens / run.step_seconds,
-        initial_train_loss=run.curve[0][1],
+        initial_train_loss=run.curve[len(before)][1],
         final_train_loss=sum(tail) / len(tail),
         base_eval_loss=run.eval_curve[0][1] if run.eval_curve else None,
         eval_loss=min(loss for _, loss in run.eval_curve) if run.eval_curve else None,
@@ -133,11 +150,23 @@ def train_lora(
     )
 
 
+def _plan_pretraining(
+    base: Base, texts: Iterable[str], options: TrainOptions, plan: Callable[..., list[Step]]
+) -> list[Step]:
+    """One pass over a sample of the texts, up to the budget; no step without one."""
+    budget = options.pretraining_tokens
+    if not budget:
+        return []
+    sample = sample_texts(texts, budget * _MOST_CHARACTERS)
+    pieces = list(encode_texts(base.tokenizer, sample, options.max_length))
+    return plan(pieces, tokens=budget, epochs=1)
+
+
 def _name_run(
     base: Base,
     lora: LoraOptions,
     options: TrainOptions,
-    train: Sequence[Example],
+    steps: Sequence[Step],
     held_out: Sequence[Example],
 ) -> str:
     """A fingerprint of everything that decides the adapter's bytes.
@@ -152,11 +181,11 @@ def _name_run(
     if base.device == "cpu":
         machine += [torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
     libraries = [torch.__version__, transformers.__version__, peft.__version__]
-    arguments = [base.model_id, lora.model_dump(), options.deciding, train, held_out]
+    arguments = [base.model_id, lora.model_dump(), options.deciding, steps, held_out]
     return fingerprint(RECIPE, arguments, machine, libraries)
 
 
-def _wrap(base: Base, lora: LoraOptions) -> Any:
+def wrap(base: Base, lora: LoraOptions, options: TrainOptions) -> Any:
     """The base with fresh adapter weights in float32, the only ones with gradients."""
     from peft import LoraConfig, get_peft_model
 
@@ -167,6 +196,8 @@ def _wrap(base: Base, lora: LoraOptions) -> Any:
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
     )
+    if options.gradient_checkpointing:
+        base.model.activation_checkpointing_enable()
     return get_peft_model(base.model, config)
 
 

@@ -55,9 +55,15 @@ class TrainingRun:
         self.eval_curve: list[tuple[int, float]] = []
         self.best: dict[str, Any] = {}
 
-    def train(self, steps: Sequence[Step]) -> None:
-        """Takes the steps that are left."""
-        every = max(1, math.ceil(len(steps) / EVALUATIONS))
+    def train(self, steps: Sequence[Step], first: int = 0) -> None:
+        """Takes the steps that are left.
+
+        Args:
+            steps: Of the whole run, those taken already among them.
+            first: How many of them begin the run with other text than what is held out: there is nothing to
+                judge them by, so the evaluations, and with them the early stop, come after.
+        """
+        every = max(1, math.ceil((len(steps) - first) / EVALUATIONS))
         done = len(self.curve)
         if not done:
             self._evaluate()
@@ -70,7 +76,7 @@ class TrainingRun:
             self.tokens += step.tokens
             self.curve.append((self.tokens, loss))
             numbers = {"train_loss": loss, "tokens": self.tokens}
-            if number % every == 0 or number == len(steps):
+            if number == len(steps) or (number > first and (number - first) % every == 0):
                 self._evaluate()
                 if self.eval_curve:
                     numbers["eval_loss"] = self.eval_curve[-1][1]
@@ -140,10 +146,12 @@ class TrainingRun:
         self.model.train()
         total = 0.0
         for batch in step.batches:
-            ids, labels = to_tensors(batch, self.base.device)
-            with self.base.precision():
-                loss = summed_loss(self.model, ids, labels) / step.labeled
-            self.scaler.scale(loss).backward()
+            tensors = to_tensors(batch, self.base.device)
+            # The backward pass too, because a checkpointed layer is computed again in it.
+            with self.base.attention(tensors[0].shape[1]):
+                with self.base.precision():
+                    loss = summed_loss(self.model, *tensors) / step.labeled
+                self.scaler.scale(loss).backward()
             total += loss.item()
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM)

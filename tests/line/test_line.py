@@ -1,15 +1,18 @@
 """The whole line, once with the Python engine on a folder: what it makes, and what a second run costs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from alchemy import engine
 from alchemy.artifacts import Artifacts
 from alchemy.asking import ask_questions, load_questions
 from alchemy.catalog import load_catalog
 from alchemy.corpus import Cleaned, CleanJob, Piece
-from alchemy.records import SOURCES
+from alchemy.parts import read_parts
+from alchemy.records import SOURCES, SftPair
 from alchemy.release import read_release, read_release_alias
 from alchemy.retrieval.embed import Embedder
 from tests.line.running import ASSETS, EXAMPLES, SMALL, Line, Run
@@ -51,8 +54,36 @@ def test_every_materialization_speaks_the_one_vocabulary(line: Line, first_run: 
     line.artifacts.verify(artifact)
 
 
-def test_the_adapters_metadata_has_its_loss_curve_as_a_picture(first_run: Run) -> None:
-    assert first_run.metadata["lora_adapter"]["plot"].startswith("![loss curve](data:image/png;base64,iVBOR")
+def test_the_adapters_metadata_shows_how_it_was_trained_and_what_that_changed(first_run: Run) -> None:
+    metadata = first_run.metadata["lora_adapter"]
+    assert metadata["plot"].startswith("![loss curve](data:image/png;base64,iVBOR")
+    heading, _, *samples = metadata["sample"].splitlines()
+    assert heading == "| question | wanted | before | after |"
+    assert len(samples) == 3
+    assert metadata["pairs"] == first_run.versions["sft_pairs"]
+    assert metadata["tokens_per_second"] > 0
+    assert metadata["training_memory_mb"] > 0
+
+
+def test_an_adapter_of_some_sources_learns_from_their_pairs_alone(own_line: Line, tmp_path: Path) -> None:
+    rows = yaml.safe_load(own_line.settings.catalog.read_text(encoding="utf-8"))
+    catalog = tmp_path / "models.yaml"
+    catalog.write_text(yaml.safe_dump(rows | {"adapters": {"support": {"sources": ["jira"]}}}))
+    line = Line.of(own_line.settings.model_copy(update={"catalog": catalog}))
+    run = line.materialize("support")
+    assert run.success, run.error
+    pairs = list(read_parts(SftPair, line.artifacts.parts(line.artifacts.latest("sft_pairs"), "sft_train")))
+    of_jira = [pair for pair in pairs if pair.document_id.startswith("jira:")]
+    assert 0 < len(of_jira) < len(pairs)
+    assert run.metadata["support"]["dagster/row_count"] == len(of_jira)
+
+
+def test_the_general_adapter_can_begin_with_the_plain_text_of_the_corpus(own_line: Line) -> None:
+    train = own_line.settings.train.model_copy(update={"pretraining_tokens": 2000})
+    line = Line.of(own_line.settings.model_copy(update={"train": train}))
+    run = line.materialize("lora_adapter")
+    assert run.success, run.error
+    assert 1500 < run.metadata["lora_adapter"]["pretraining_tokens"] <= 2000
 
 
 def test_the_evaluation_shows_its_report_with_pictures_and_keeps_its_times_apart(first_run: Run) -> None:

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from alchemy.catalog import LoraOptions
-from alchemy.errors import BadInput
+from alchemy.errors import BadInput, Unavailable
 from alchemy.models import resolve
 from alchemy.settings import TrainOptions
 from alchemy.training.base import attach, load_base
@@ -13,6 +13,7 @@ from alchemy.training.evaluate import check_adapter, held_out_loss
 from alchemy.training.generate import AdapterModel
 from alchemy.training.lora import train_lora
 from alchemy.training.run import schedule
+from alchemy.training.samples import answer_samples
 from tests.tiny_models import make_base
 
 
@@ -108,6 +109,56 @@ def test_a_run_that_gets_worse_ends_early_with_the_best_adapter(
     report = train_lora(tiny_base, train_pairs, wrong, lora, options, device="cpu", folder=tmp_path)
     assert report.stopped_early
     assert held_out_loss(tiny_base, tmp_path, wrong, "cpu").loss == report.eval_loss
+
+
+def test_plain_text_is_learnt_from_first_and_judged_by_the_pairs_alone(
+    tiny_base, train_pairs, eval_pairs, lora, options, tmp_path
+):
+    texts = [f"Ticket {number} says that mailbot was moved." for number in range(200)]
+    longer = options.model_copy(update={"pretraining_tokens": 2000})
+    report = train_lora(
+        tiny_base, train_pairs, eval_pairs, lora, longer, device="cpu", folder=tmp_path, texts=texts
+    )
+    assert 1800 < report.pretraining_tokens <= 2000
+    first, second = report.eval_curve[:2]
+    assert first[0] == 0
+    assert second[0] > report.pretraining_tokens
+    assert report.initial_train_loss == next(
+        loss for tokens, loss in report.loss_curve if tokens > report.pretraining_tokens
+    )
+    assert report.eval_loss < 0.85 * report.base_eval_loss
+
+
+def test_texts_are_not_read_where_no_tokens_are_meant_for_them(
+    tiny_base, train_pairs, eval_pairs, lora, options, adapter, tmp_path
+):
+    def texts():
+        raise AssertionError("nobody should ask")
+        yield ""
+
+    train_lora(
+        tiny_base, train_pairs, eval_pairs, lora, options, device="cpu", folder=tmp_path, texts=texts()
+    )
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (adapter / weights).read_bytes()
+
+
+def test_four_bits_are_refused_where_they_cannot_be_computed_with(
+    tiny_base, train_pairs, lora, options, tmp_path
+):
+    small = options.model_copy(update={"four_bit": True})
+    with pytest.raises(Unavailable, match="bitsandbytes"):
+        train_lora(tiny_base, train_pairs, [], lora, small, device="cpu", folder=tmp_path)
+
+
+def test_samples_show_what_the_training_changed(tiny_base, adapter, eval_pairs):
+    samples = answer_samples(tiny_base, adapter, eval_pairs, device="cpu")
+    assert samples == answer_samples(tiny_base, adapter, eval_pairs[::-1], device="cpu")
+    assert len({sample.question for sample in samples}) == 3
+    assert all(sample.before != sample.after for sample in samples)
+    assert {(sample.question, sample.wanted) for sample in samples} <= {
+        (pair.instruction, pair.response) for pair in eval_pairs
+    }
 
 
 def test_an_empty_training_set_is_refused(tiny_base, lora, options, tmp_path):

@@ -51,7 +51,14 @@ def checkpoints(tmp_path) -> Checkpoints:
 @pytest.fixture(scope="module")
 def train(tiny_base, train_pairs, eval_pairs) -> Train:
     def run(
-        folder, checkpoints=None, last=None, options=EVERY_STEP, lora=LORA, held_out=eval_pairs, pairs=None
+        folder,
+        checkpoints=None,
+        last=None,
+        options=EVERY_STEP,
+        lora=LORA,
+        held_out=eval_pairs,
+        pairs=None,
+        texts=(),
     ):
         folder.mkdir(exist_ok=True)
         progress = Progress(last)
@@ -63,6 +70,7 @@ def train(tiny_base, train_pairs, eval_pairs) -> Train:
             options,
             device="cpu",
             folder=folder,
+            texts=texts,
             progress=progress,
             checkpoints=checkpoints,
         )
@@ -145,6 +153,17 @@ def test_without_evaluation_pairs_a_run_goes_on_as_well(train, checkpoints, tmp_
     assert files(tmp_path / "adapter") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("step", [2, 5])  # among the texts, and among the pairs
+def test_a_stopped_run_that_began_with_texts_goes_on_as_well(train, checkpoints, tmp_path, step):
+    texts = [f"Ticket {number} says nothing about gannet." for number in range(60)]
+    options = EVERY_STEP.model_copy(update={"max_tokens": 1000, "pretraining_tokens": 1000})
+    train(tmp_path / "whole", options=options, texts=texts)
+    stop_after(train, step, tmp_path / "adapter", checkpoints, options=options, texts=texts)
+    _, steps = train(tmp_path / "adapter", checkpoints, options=options, texts=reversed(texts))
+    assert steps[0] == step + 1
+    assert files(tmp_path / "adapter") == files(tmp_path / "whole")
+
+
 def test_a_run_that_ended_early_is_not_trained_further(train, eval_pairs, checkpoints, tmp_path):
     wrong = [dataclasses.replace(pair, response="mailbot " * 5) for pair in eval_pairs]
     report, steps = train(tmp_path / "whole", checkpoints, held_out=wrong)
@@ -184,8 +203,12 @@ def test_where_every_checkpoint_is_damaged_the_run_begins_anew(train, undisturbe
         {"options": EVERY_STEP.model_copy(update={"learning_rate": 1e-3})},
         {"lora": LORA.model_copy(update={"alpha": 16})},
         {"held_out": []},
+        {
+            "options": EVERY_STEP.model_copy(update={"pretraining_tokens": 500}),
+            "texts": ["Ticket 7 says nothing about gannet."],
+        },
     ],
-    ids=["seed", "learning rate", "alpha", "evaluation pairs"],
+    ids=["seed", "learning rate", "alpha", "evaluation pairs", "texts"],
 )
 def test_a_run_of_something_else_begins_anew(train, checkpoints, tmp_path, changes):
     stop_after(train, 3, tmp_path / "adapter", checkpoints)
