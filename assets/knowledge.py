@@ -21,7 +21,7 @@ from resources.store import StoreResource
     group_name="knowledge",
     kinds={"faiss", "sqlite"},
     owners=["team:ml-platform"],
-    code_version="2",
+    code_version="3",
     deps=[rag_chunks, quant_insights],
 )
 def faiss_index(

@@ -113,6 +113,14 @@ def test_many_vectors_get_lists_with_the_recall_that_was_asked_for(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_lists_without_exact_vectors_are_refused(tmp_path: Path) -> None:
+    import faiss
+
+    faiss.write_index(faiss.index_factory(16, "IVF8,SQ8"), str(tmp_path / "old.faiss"))
+    with pytest.raises(ContractBroken, match=r"old\.faiss.*build the index again"):
+        Dense.open(tmp_path / "old.faiss")
+
+
 @pytest.mark.parametrize("flat_limit", [1000, 10_000])
 def test_a_filtered_search_is_exact_in_both_kinds(
     tmp_path: Path, clustered: np.ndarray, flat_limit: int
