@@ -89,8 +89,9 @@ class VectorOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["faiss", "qdrant"] = "faiss"
+    backend: Literal["faiss", "qdrant", "weaviate"] = "faiss"
     url: str | None = Field(None, description="Of the vector database, e.g. http://qdrant:6333.")
+    grpc_port: int = Field(50051, ge=1, le=65535, description="Weaviate's second port.")
     api_key: SecretStr | None = None
     timeout_s: float = Field(30, ge=1, le=600, description="For one answer of the database.")
 

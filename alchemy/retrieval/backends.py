@@ -7,6 +7,7 @@ keywords: the index reads them.
 """
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class VectorBackend(Protocol):
         """Cosine of the vector with each of the passages `ids`, [len(ids)]."""
         ...
 
+    def close(self) -> None:
+        """Lets go of connections; nothing is asked afterwards."""
+        ...
+
 
 class Collection(VectorBackend, Protocol):
     """A copy in a database, which may be there, in part or not yet."""
@@ -56,11 +61,22 @@ def open_vectors(path: Path, options: VectorOptions) -> VectorBackend:
     dense = Dense.open(path)
     if options.backend == "faiss":
         return dense
+    collection = _open_collection(options, collection_name(path), dense.dimension)
+    with ExitStack() as undo:
+        undo.callback(collection.close)
+        copy_vectors(dense, collection)
+        undo.pop_all()
+    return collection
+
+
+def _open_collection(options: VectorOptions, name: str, dimension: int) -> Collection:
+    if options.backend == "weaviate":
+        from alchemy.retrieval.weaviate import Weaviate
+
+        return Weaviate.open(options, name, dimension)
     from alchemy.retrieval.qdrant import Qdrant
 
-    collection = Qdrant.open(options, collection_name(path), dense.dimension)
-    copy_vectors(dense, collection)
-    return collection
+    return Qdrant.open(options, name, dimension)
 
 
 def collection_name(path: Path) -> str:

@@ -114,6 +114,9 @@ class Dense:
         """Cosine of the vector with each of the passages `ids`, [len(ids)]."""
         return self.vectors(ids) @ vector.reshape(-1)
 
+    def close(self) -> None:
+        """Nothing to do: the file is mapped until nobody holds this any more."""
+
     def vectors(self, ids: Ids) -> Floats:
         """The stored vectors of `ids`, [len(ids), d]."""
         if not len(ids):

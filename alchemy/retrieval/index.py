@@ -177,7 +177,8 @@ class Index:
         return self._allowed(filters) if filters else None
 
     def close(self) -> None:
-        """Closes the database; a search that still runs on this index fails."""
+        """Closes the databases; a search that still runs on this index fails."""
+        self.dense.close()
         for connection in self._connections:
             connection.close()
         self._connections.clear()

@@ -91,6 +91,10 @@ class Qdrant:
         order = np.argsort(found)
         return cosines[order][np.searchsorted(found[order], ids)]
 
+    def close(self) -> None:
+        """Ends the connections."""
+        self._client.close()
+
 
 @contextmanager
 def _answering() -> Iterator[None]:

@@ -1,5 +1,6 @@
 """One contract for all that search vectors: FAISS flat and in lists, and the databases' copies."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from alchemy.retrieval.search import Searcher
 from alchemy.settings import SearchOptions, VectorOptions
 from tests.ports import free_ports
 from tests.retrieval.conftest import HashEmbedder, OverlapReranker
+from tests.retrieval.weaviate_server import WeaviateServer
 
 # Qdrant's client in memory is exact whatever it is asked for, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
@@ -37,13 +39,31 @@ def vectors() -> np.ndarray:
     return made.astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["flat", "lists", "qdrant"])
+@pytest.fixture(scope="module")
+def weaviate() -> Iterator[WeaviateServer]:
+    server = WeaviateServer()
+    yield server
+    server.close()
+
+
+def reached(server: WeaviateServer) -> VectorOptions:
+    url = f"http://127.0.0.1:{server.port}"
+    return VectorOptions(backend="weaviate", url=url, grpc_port=server.grpc_port, api_key=SecretStr("secret"))
+
+
+@pytest.fixture(scope="module", params=["flat", "lists", "qdrant", "weaviate"])
 def backend(
-    request: pytest.FixtureRequest, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory
-) -> VectorBackend:
+    request: pytest.FixtureRequest,
+    vectors: np.ndarray,
+    weaviate: WeaviateServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[VectorBackend]:
     path = tmp_path_factory.mktemp(request.param) / "vectors.faiss"
     Dense.build(path, vectors, flat_limit=100 if request.param == "lists" else COUNT + 1, target_recall=1.0)
-    return open_vectors(path, IN_MEMORY if request.param == "qdrant" else VectorOptions())
+    options = {"qdrant": IN_MEMORY, "weaviate": reached(weaviate)}
+    opened = open_vectors(path, options.get(request.param, VectorOptions()))
+    yield opened
+    opened.close()
 
 
 def exact(vectors: np.ndarray, query: np.ndarray, allowed: np.ndarray) -> list[int]:
@@ -145,12 +165,25 @@ def test_other_vectors_have_another_collection(tmp_path: Path, vectors: np.ndarr
     assert first != other
 
 
-def test_a_database_that_is_gone_is_unavailable(dense: Dense, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["Qdrant", "Weaviate"])
+def test_a_database_that_is_gone_is_unavailable(dense: Dense, tmp_path: Path, name: str) -> None:
     (port,) = free_ports(1)
-    gone = VectorOptions(backend="qdrant", url=f"https://127.0.0.1:{port}", api_key=SecretStr("hidden"))
-    with pytest.raises(Unavailable, match="Qdrant does not answer") as error:
+    url = f"https://127.0.0.1:{port}"
+    gone = VectorOptions.model_validate({"backend": name.lower(), "url": url, "api_key": "hidden"})
+    with pytest.raises(Unavailable, match=f"{name} does not answer") as error:
         open_vectors(tmp_path / "vectors.faiss", gone)
     assert "hidden" not in str(error.value)
+
+
+def test_weaviate_is_asked_for_exact_filtered_searches_with_the_key(
+    dense: Dense, tmp_path: Path, weaviate: WeaviateServer
+) -> None:
+    open_vectors(tmp_path / "vectors.faiss", reached(weaviate)).close()
+    (schema,) = weaviate.schemas.values()
+    index = schema["vectorConfig"]["default"]["vectorIndexConfig"]
+    assert index["distance"] == "dot"
+    assert index["flatSearchCutoff"] > 10**9
+    assert weaviate.keys == {"Bearer secret"}
 
 
 def test_a_database_needs_an_address() -> None:
