@@ -2,7 +2,7 @@
 
 Below `FLAT_LIMIT` vectors the search is exact. Above it, an inverted file (IVF) of four-bit codes names the
 candidates and the exact vectors order them, so cosines are always exact, and so is a filtered search. How
-many lists a search visits is raised until recall against the exact answer reaches `TARGET_RECALL` on a
+much a search looks at is raised until recall against the exact answer reaches `TARGET_RECALL` on a
 sample, and what was measured is recorded. IVF rather than HNSW: parallel HNSW construction depends on
 thread timing, and equal input must give equal bytes.
 """
@@ -26,7 +26,7 @@ SAMPLE = 256  # questions asked when recall is measured
 # nearest passage (MiniLM).
 NOISE = 1.23
 TRAINING_PER_LIST = 64  # FAISS wants 39 to 256 training vectors for each centroid
-REFINED = 10  # candidates that the exact vectors order, for each result
+LEAST_REFINED = 10  # candidates that the exact vectors order, for each result
 SEED = 1234
 
 
@@ -37,6 +37,7 @@ class DenseMetrics:
     kind: str  # flat | ivf
     lists: int  # inverted lists, 0 for flat
     probes: int  # lists visited by one search
+    refined: int  # candidates that the exact vectors order, for each result; 0 for flat
     recall_at_10: float  # against exact search, on SAMPLE questions
     megabytes: float  # upper bound of what a search keeps in memory
 
@@ -67,16 +68,15 @@ class Dense:
             flat = faiss.IndexFlatIP(dimension)
             flat.add(np.ascontiguousarray(vectors))
             faiss.write_index(flat, str(path))
-            return DenseMetrics("flat", 0, 0, 1.0, vectors.nbytes / 1e6)
+            return DenseMetrics("flat", 0, 0, 0, 1.0, vectors.nbytes / 1e6)
         lists = _train(vectors)
         index = faiss.IndexRefineFlat(lists)
-        index.k_factor = REFINED
         index.add(np.ascontiguousarray(vectors))
-        recall = _tune_probes(index, lists, vectors, target_recall)
+        recall = _tune(index, lists, vectors, target_recall)
         faiss.write_index(index, str(path))
         code = lists.code_size + 8  # and the id
         megabytes = (vectors.nbytes + count * code + lists.nlist * dimension * 4) / 1e6
-        return DenseMetrics("ivf", lists.nlist, lists.nprobe, recall, megabytes)
+        return DenseMetrics("ivf", lists.nlist, lists.nprobe, int(index.k_factor), recall, megabytes)
 
     @classmethod
     def open(cls, path: Path) -> "Dense":
@@ -151,19 +151,26 @@ def _train(vectors: Floats) -> Any:
     return index
 
 
-def _tune_probes(index: Any, lists: Any, vectors: Floats, target: float) -> float:
-    """Raises `nprobe` by a quarter until the target is met; returns the recall@10 that was measured."""
+def _tune(index: Any, lists: Any, vectors: Floats, target: float) -> float:
+    """Sets the least that a search must look at to meet the target; returns the recall@10 that was measured.
+
+    First how many candidates the exact vectors order, so that codes alone lose at most half of what may be
+    lost: the more vectors there are, the more are nearer by their code. Then how many lists are visited.
+    """
     questions = _questions(vectors)
     exact = index.refine_index.search(questions, 10)[1]
-    probes = 1
-    while True:
-        lists.nprobe = min(probes, lists.nlist)
+
+    def recall() -> float:
         found = index.search(questions, 10)[1]
-        hits = [len(np.intersect1d(a, b)) / len(a) for a, b in zip(exact, found, strict=True)]
-        recall = float(np.mean(hits))
-        if recall >= target or lists.nprobe == lists.nlist:
-            return recall
-        probes += max(1, probes // 4)
+        return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(exact, found, strict=True)]))
+
+    lists.nprobe, index.k_factor = lists.nlist, LEAST_REFINED
+    while recall() < (1 + target) / 2 and index.k_factor * 10 < index.ntotal:
+        index.k_factor *= 2
+    lists.nprobe = 1
+    while (measured := recall()) < target and lists.nprobe < lists.nlist:
+        lists.nprobe = min(lists.nprobe + max(1, lists.nprobe // 4), lists.nlist)
+    return measured
 
 
 def _questions(vectors: Floats) -> Floats:

@@ -76,7 +76,7 @@ class Weaviate:
         from weaviate.classes.data import DataObject
 
         for start in range(0, len(vectors), _BATCH):
-            objects = [
+            objects: list[Any] = [
                 DataObject(properties={}, uuid=_uuid(first + number), vector=vectors[number].tolist())
                 for number in range(start, min(start + _BATCH, len(vectors)))
             ]
