@@ -141,9 +141,9 @@ class Index:
             Unavailable: the database does not answer.
         """
         summary = _read_summary(folder / SUMMARY)
-        dense = open_vectors(folder / VECTORS, vectors)
         lexical = Lexical.open(folder / LEXICAL)
         quant = _checked(folder / QUANT, lambda: np.load(folder / QUANT, allow_pickle=False))
+        dense = open_vectors(folder / VECTORS, vectors)
         index = cls(folder, summary, dense, lexical, quant)
         path = folder / CHUNKS
         stored = _checked(path, lambda: index._rows("SELECT count(*), max(number) FROM chunks")[0])
