@@ -7,6 +7,7 @@ keywords: the index reads them.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -43,12 +44,31 @@ class VectorBackend(Protocol):
         ...
 
 
-class Collection(VectorBackend, Protocol):
-    """A copy in a database, which may be there, in part or not yet."""
+class Collection(ABC):
+    """A copy in a database, which may be there, in part or not yet; a `VectorBackend` when it is complete."""
 
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Vectors that are there."""
+
+    @abstractmethod
     def add(self, first: int, vectors: Floats) -> None:
         """Stores the vectors [n, d] of the passages from `first` on; again is the same as once."""
-        ...
+
+    @abstractmethod
+    def search(self, vector: Floats, k: int, allowed: Ids | None = None) -> tuple[Ids, Floats]:
+        """See `VectorBackend`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the connections."""
+
+    def cosines(self, vector: Floats, ids: Ids) -> Floats:
+        """A search among `ids` alone, so that no vector has to travel."""
+        found, cosines = self.search(vector, len(ids), np.unique(ids))
+        order = np.argsort(found)
+        return cosines[order][np.searchsorted(found[order], ids)]
 
 
 def open_vectors(path: Path, options: VectorOptions) -> VectorBackend:

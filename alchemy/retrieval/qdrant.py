@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alchemy.errors import Unavailable
+from alchemy.retrieval.backends import Collection
 from alchemy.settings import VectorOptions
 
 Floats = npt.NDArray[np.float32]
@@ -20,7 +21,7 @@ Ids = npt.NDArray[np.int64]
 _BATCH = 256  # points of one request: at 1,024 dimensions some 5 MB of JSON, and Qdrant takes 32
 
 
-class Qdrant:
+class Qdrant(Collection):
     """A collection of a server, or of `:memory:` in this process. Safe to search from threads."""
 
     def __init__(self, client: Any, name: str) -> None:
@@ -84,12 +85,6 @@ class Qdrant:
         cosines = np.array([point.score for point in points], np.float32)
         order = np.lexsort((ids, -cosines))
         return ids[order], cosines[order]
-
-    def cosines(self, vector: Floats, ids: Ids) -> Floats:
-        """Cosine of the vector with each of the passages `ids`, [len(ids)]."""
-        found, cosines = self.search(vector, len(ids), np.unique(ids))
-        order = np.argsort(found)
-        return cosines[order][np.searchsorted(found[order], ids)]
 
     def close(self) -> None:
         """Ends the connections."""

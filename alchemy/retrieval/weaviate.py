@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alchemy.errors import Unavailable
+from alchemy.retrieval.backends import Collection
 from alchemy.settings import VectorOptions
 
 Floats = npt.NDArray[np.float32]
@@ -23,7 +24,7 @@ _BATCH = 1000  # objects of one request: at 1,024 dimensions 4 MB
 _ALWAYS_EXACT = 2**31 - 1
 
 
-class Weaviate:
+class Weaviate(Collection):
     """A collection of a server. Safe to search from threads."""
 
     def __init__(self, client: Any, name: str) -> None:
@@ -105,12 +106,6 @@ class Weaviate:
         cosines = np.array([-one.metadata.distance for one in found], np.float32)  # "dot" is negated
         order = np.lexsort((ids, -cosines))
         return ids[order], cosines[order]
-
-    def cosines(self, vector: Floats, ids: Ids) -> Floats:
-        """Cosine of the vector with each of the passages `ids`, [len(ids)]."""
-        found, cosines = self.search(vector, len(ids), np.unique(ids))
-        order = np.argsort(found)
-        return cosines[order][np.searchsorted(found[order], ids)]
 
     def close(self) -> None:
         """Ends the connections."""
