@@ -114,7 +114,7 @@ def open_search(
     from alchemy.retrieval.rerank import Reranker
     from alchemy.retrieval.search import Searcher
 
-    index = Index.open(artifacts.fetch(artifacts.get("faiss_index", release.index)))
+    index = Index.open(artifacts.fetch(artifacts.get("faiss_index", release.index)), settings.vectors)
     embedder = Embedder(catalog.model_b.model_copy(update={"model_id": release.embedder}), settings.models)
     reranker = Reranker(catalog.reranker.model_copy(update={"model_id": release.reranker}), settings.models)
     return Searcher(index, embedder, reranker, release.weights).search

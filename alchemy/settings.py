@@ -103,6 +103,24 @@ class SearchOptions(Options):
     quant_weight: float = Field(0.3, ge=0, le=1, description="Share of the quant score (contract: 0.3).")
 
 
+class VectorOptions(BaseModel):
+    """Where the vectors of an index are searched. Results are those of FAISS, up to its and their recall."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["faiss", "qdrant", "weaviate"] = "faiss"
+    url: str | None = Field(None, description="Of the vector database, e.g. http://qdrant:6333.")
+    grpc_port: int = Field(50051, ge=1, le=65535, description="Weaviate's second port.")
+    api_key: SecretStr | None = None
+    timeout_s: float = Field(30, ge=1, le=600, description="For one answer of the database.")
+
+    @model_validator(mode="after")
+    def _a_database_has_an_address(self) -> "VectorOptions":
+        if self.backend != "faiss" and not self.url:
+            raise ValueError(f"backend {self.backend} needs a url")
+        return self
+
+
 class TrainOptions(Options):
     max_tokens: int = Field(20_000, ge=100, description="Training tokens of one run, all epochs together.")
     max_length: int = Field(
@@ -166,6 +184,7 @@ class Settings(BaseSettings):
     quant: QuantOptions = QuantOptions()
     synthesis: SynthesisOptions = SynthesisOptions()
     search: SearchOptions = SearchOptions()
+    vectors: VectorOptions = VectorOptions()
     train: TrainOptions = TrainOptions()
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
 """Retrieval: BM25, dense, rank fusion, convex combination and reranking on a BEIR-form folder.
 
-    python benchmarks/retrieval.py --folder ../shared/retrieval/cranfield --questions 80
-    python benchmarks/retrieval.py --folder ../shared/retrieval/scifact-train --rates
+    python benchmarks/retrieval.py --folder ../shared/retrieval/cranfield
+    python benchmarks/retrieval.py --folder ../shared/retrieval/scifact-train --questions 200
 
 The folder holds corpus.jsonl, queries.jsonl and qrels.tsv. Every question is ranked with weights that were
-tuned on four fifths of the questions, of which it is none. `--rates` prints passages and pairs a second.
+tuned on four fifths of the questions, of which it is none.
 """
 
 import argparse
@@ -48,16 +48,12 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=0, help="use only the first N")
     parser.add_argument("--index", type=Path, help="folder to keep the index in between runs")
     parser.add_argument("--no-rerank", action="store_true")
-    parser.add_argument("--rates", action="store_true", help="measure the models, not the quality")
     arguments = parser.parse_args()
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
     embedder = Embedder(catalog.model_b, settings.models)
     reranker = Reranker(catalog.reranker, settings.models)
     chunks, questions = list(read_corpus(arguments.folder)), read_questions(arguments.folder)
-    if arguments.rates:
-        print_rates(embedder, reranker, chunks, questions[0].question)
-        return
     questions = questions[: arguments.questions or None]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.index or Path(temporary) / "index"
@@ -195,39 +191,6 @@ def _fused(question: Judged, weights: SearchWeights, rerank: int) -> list[str]:
     logit = evidence.logit.copy()
     logit[fuse.rerank_order(evidence, weights)[rerank:]] = np.nan
     return _by(question, fuse.final_scores(replace(evidence, logit=logit), weights))
-
-
-def print_rates(embedder: Embedder, reranker: Reranker, chunks: Sequence[Chunk], question: str) -> None:
-    """fp32 against what `Embedder` runs, alternating so that a busy machine is fair to both."""
-    from alchemy.retrieval import embed
-
-    texts = [chunk.embed_text for chunk in chunks[:128]]
-    hardware = embed.cpu_has_bf16
-    embed.cpu_has_bf16 = lambda: False
-    plain = Embedder(embedder._model, embedder._models)
-    plain.embed_queries(["warm"])
-    embed.cpu_has_bf16 = hardware
-    embedder.embed_queries(["warm"])
-    reranker.score("warm", ["warm"])
-    seconds: dict[str, float] = dict.fromkeys(("fp32", "chosen", "rerank"), 0.0)
-    rounds = 3
-    for _ in range(rounds):
-        for name, model in (("fp32", plain), ("chosen", embedder)):
-            started = time.perf_counter()
-            vectors = model.embed_passages(texts)
-            seconds[name] += time.perf_counter() - started
-            if name == "fp32":
-                reference = vectors
-        started = time.perf_counter()
-        reranker.score(question, texts[:20])
-        seconds["rerank"] += time.perf_counter() - started
-    cosine = float((vectors * reference).sum(axis=1).min())
-    print(f"fp32    {rounds * len(texts) / seconds['fp32']:.1f} passages/s")
-    print(
-        f"chosen  {rounds * len(texts) / seconds['chosen']:.1f} passages/s, least cosine to fp32 {cosine:.6f}"
-    )
-    print(f"ratio   {seconds['fp32'] / seconds['chosen']:.2f}")
-    print(f"rerank  {rounds * 20 / seconds['rerank']:.1f} pairs/s")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ class Loader:
 
         release = read_release(self._artifacts, release_id)
         embedder, reranker = self._embedder(release.embedder), self._reranker(release.reranker)
-        index = Index.open(self._artifacts.fetch(self._artifacts.get("faiss_index", release.index)))
+        folder = self._artifacts.fetch(self._artifacts.get("faiss_index", release.index))
+        index = Index.open(folder, self._settings.vectors)
         searcher = Searcher(index, embedder, reranker, release.weights)
         # The first question would load the weights; here nobody waits for it.
         searcher.search("warm up", self._settings.search)

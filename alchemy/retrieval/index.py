@@ -25,10 +25,12 @@ import orjson
 
 from alchemy.errors import BadInput, ContractBroken
 from alchemy.records import Chunk, from_line, to_line
+from alchemy.retrieval.backends import VectorBackend, open_vectors
 from alchemy.retrieval.dense import Dense
 from alchemy.retrieval.embed import Embedding, Progress
 from alchemy.retrieval.lexical import Lexical
 from alchemy.retrieval.vectors import embed_chunks, fill
+from alchemy.settings import VectorOptions
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -41,6 +43,7 @@ VECTORS, LEXICAL, QUANT, CHUNKS, SUMMARY = (
     "index.json",
 )
 FORMAT = 2
+FAISS = VectorOptions()
 
 _TABLE = """
 CREATE TABLE chunks (
@@ -143,7 +146,9 @@ def build_index(
 class Index:
     """An opened snapshot. Safe to read from threads; `close` when the last search is done."""
 
-    def __init__(self, folder: Path, summary: dict[str, Any], dense: Dense, lexical: Lexical, quant: Floats):
+    def __init__(
+        self, folder: Path, summary: dict[str, Any], dense: VectorBackend, lexical: Lexical, quant: Floats
+    ):
         self.folder = folder
         self.summary = summary
         self.dense = dense
@@ -155,12 +160,17 @@ class Index:
         self._allowed = lru_cache(maxsize=64)(self._select)
 
     @classmethod
-    def open(cls, folder: Path) -> "Index":
-        """Maps the files of a folder. Raises ContractBroken naming the file that is missing or damaged."""
+    def open(cls, folder: Path, vectors: VectorOptions = FAISS) -> "Index":
+        """Maps the files of a folder; `vectors` says where the vectors are searched.
+
+        Raises:
+            ContractBroken: a file is missing or damaged (it is named), or a database has other vectors.
+            Unavailable: the database does not answer.
+        """
         summary = _read_summary(folder / SUMMARY)
-        dense = Dense.open(folder / VECTORS)
         lexical = Lexical.open(folder / LEXICAL)
         quant = _checked(folder / QUANT, lambda: np.load(folder / QUANT, allow_pickle=False))
+        dense = open_vectors(folder / VECTORS, vectors)
         index = cls(folder, summary, dense, lexical, quant)
         path = folder / CHUNKS
         stored = _checked(path, lambda: index._rows("SELECT count(*), max(number) FROM chunks")[0])
@@ -194,7 +204,8 @@ class Index:
         return self._allowed(filters) if filters else None
 
     def close(self) -> None:
-        """Closes the database; a search that still runs on this index fails."""
+        """Closes the databases; a search that still runs on this index fails."""
+        self.dense.close()
         for connection in self._connections:
             connection.close()
         self._connections.clear()

@@ -111,8 +111,8 @@ def expanded(evidence: Evidence, expansion: Expansion, index: Index) -> Evidence
     cosine' = max(cosine, OTHER_WORDS * largest cosine with a text of the rewriting)
     bm25'   = 1 - (1 - bm25) * (1 - OTHER_TERMS * share of the keywords)
     """
-    near = index.dense.vectors(evidence.ids) @ expansion.vectors.T
-    cosine = np.maximum(evidence.cosine, OTHER_WORDS * near.max(axis=1, initial=-1.0))
+    near = [index.dense.cosines(vector, evidence.ids) for vector in expansion.vectors]
+    cosine = np.max([evidence.cosine, *(OTHER_WORDS * one for one in near)], axis=0)
     bm25 = 1 - (1 - evidence.bm25) * (1 - OTHER_TERMS * expansion.terms[evidence.ids])
     return replace(evidence, cosine=cosine.astype(np.float32), bm25=bm25.astype(np.float32))
 

@@ -92,6 +92,23 @@ def test_many_vectors_get_lists_with_the_recall_that_was_asked_for(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_vectors_that_their_codes_cannot_tell_apart_are_ordered_by_themselves(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    close = random.normal(size=(20, 16))[random.integers(0, 20, 2000)] + 0.02 * random.normal(size=(2000, 16))
+    vectors = (close / np.linalg.norm(close, axis=1, keepdims=True)).astype(np.float32)
+    metrics = Dense.build(tmp_path / "a", vectors, flat_limit=1000, target_recall=0.95)
+    assert metrics.refined > 10
+    assert metrics.recall_at_10 >= 0.95
+
+
+def test_lists_without_exact_vectors_are_refused(tmp_path: Path) -> None:
+    import faiss
+
+    faiss.write_index(faiss.index_factory(16, "IVF8,SQ8"), str(tmp_path / "old.faiss"))
+    with pytest.raises(ContractBroken, match=r"old\.faiss.*build the index again"):
+        Dense.open(tmp_path / "old.faiss")
+
+
 @pytest.mark.parametrize("flat_limit", [1000, 10_000])
 def test_a_filtered_search_is_exact_in_both_kinds(
     tmp_path: Path, clustered: np.ndarray, flat_limit: int

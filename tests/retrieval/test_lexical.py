@@ -1,12 +1,22 @@
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
 
 from alchemy.errors import ContractBroken
-from alchemy.retrieval.lexical import Lexical, best, stem, tokenize, units
+from alchemy.retrieval.lexical import K1, B, Lexical, best, stem, tokenize, units
+
+
+class LuceneBM25(BM25Okapi):
+    """rank_bm25 with Lucene's idf. Its term part is Lucene's times k1 + 1, which no order depends on."""
+
+    def _calc_idf(self, nd: dict[str, int]) -> None:
+        size = self.corpus_size
+        self.idf = {word: float(np.log1p((size - df + 0.5) / (df + 0.5))) for word, df in nd.items()}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +105,30 @@ def test_statistics_are_written_without_pickle_and_reopen_equal(tmp_path: Path) 
     for query in ("TIKA-4833", "baz", "离线", "nothing here", ""):
         assert [a.tolist() for a in built.scores(query, 3)] == [a.tolist() for a in opened.scores(query, 3)]
     assert opened.scores("tika", 3)[0].tolist() == [0]
+
+
+WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "TIKA-4833",
+    "TIKA-77",
+    "NullPointerException",
+    "foo_bar",
+    "网关",
+    "2.7.11",
+]
+TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=12), TEXTS)
+@settings(max_examples=50, deadline=None)
+def test_scores_are_those_of_rank_bm25_with_lucenes_idf(texts: list[str], question: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Lexical.build(Path(folder), texts)
+        ours = Lexical.open(Path(folder)).query(question).scores()
+    oracle = LuceneBM25([tokenize(text) for text in texts], k1=K1, b=B)
+    assert ours == pytest.approx(oracle.get_scores(set(tokenize(question))) / (K1 + 1), rel=1e-5)
 
 
 def test_coverage_is_the_share_of_idf_and_does_not_depend_on_the_other_passages(tmp_path: Path) -> None:
