@@ -9,6 +9,7 @@ not matter for them. The search has the release's other weights.
 import argparse
 import sys
 from contextlib import closing
+from dataclasses import asdict
 
 from questions import open_searcher, questions_of, released
 
@@ -36,7 +37,8 @@ def main() -> None:
     with closing(open_searcher(artifacts, release, settings)) as searcher:
         judged = judge(searcher, questions, settings.search)
     print(f"index {release.index}, {release.weights}")
-    print("\n".join(render_ablation(ablate_quant(judged, release.weights, settings.search.rerank))))
+    swept = ablate_quant(judged, release.weights, settings.search.rerank)
+    print("\n".join(render_ablation(asdict(swept))))
 
 
 if __name__ == "__main__":

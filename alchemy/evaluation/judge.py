@@ -18,6 +18,7 @@ from alchemy.evaluation.adapters import judge_adapters, render_adapters
 from alchemy.evaluation.answers import judge_answers, render_answers
 from alchemy.evaluation.candidate import Candidate, Judging, Listener
 from alchemy.evaluation.finding import judge_retrieval, questions_of, render_retrieval
+from alchemy.evaluation.quant import judge_quant, render_quant
 from alchemy.evaluation.report import RENDERED, REPORT, headline
 from alchemy.evaluation.safety import judge_safety, render_safety
 from alchemy.records import SftPair
@@ -41,6 +42,7 @@ class Section:
 # In the order of the report. Retrieval comes first: the others use what its searches have found.
 SECTIONS = (
     Section(judge_retrieval, render_retrieval),
+    Section(judge_quant, render_quant),
     Section(judge_answers, render_answers),
     Section(judge_adapters, render_adapters),
     Section(judge_safety, render_safety),

@@ -4,8 +4,9 @@ Every share is compared with none of it on the same questions, so the interval i
 that is what tells a gain from chance. Nothing is searched again; `calibrate.judge` has scored all candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -71,20 +72,21 @@ def ablate_quant(
     return QuantAblation(len(asked), with_quant, tuple(rows))
 
 
-def render_ablation(ablation: QuantAblation) -> list[str]:
-    """The sweep as lines of a Markdown table; a gain whose interval leaves out zero is bold."""
+def render_ablation(ablation: Mapping[str, Any]) -> list[str]:
+    """The sweep, as `dataclasses.asdict` gives it, as lines of a Markdown table; a certain gain is bold."""
     lines = [
-        f"{ablation.questions} questions; {ablation.with_quant} have candidates with a quant score.",
+        f"{ablation['questions']} questions; {ablation['with_quant']} have candidates with a quant score.",
         "",
         "| share of quant | nDCG@10 | recall@5 | gain in nDCG@10 | gain in recall@5 |",
         "|---|---|---|---|---|",
     ]
-    for row in ablation.rows:
+    for row in ablation["rows"]:
         means = " | ".join(
-            f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})" for one in (row.ndcg_at_10, row.recall_at_5)
+            f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+            for one in (row["ndcg_at_10"], row["recall_at_5"])
         )
-        gains = " | ".join(_gain(one) for one in (row.ndcg_gain, row.recall_gain))
-        lines.append(f"| {row.share:g} | {means} | {gains} |")
+        gains = " | ".join(_gain(**row[name]) for name in ("ndcg_gain", "recall_gain"))
+        lines.append(f"| {row['share']:g} | {means} | {gains} |")
     return lines
 
 
@@ -92,6 +94,6 @@ def _differences(values: Sequence[float], others: Sequence[float]) -> list[float
     return [value - other for value, other in zip(values, others, strict=True)]
 
 
-def _gain(gain: Interval) -> str:
-    text = f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-    return f"**{text}**" if gain.low > 0 or gain.high < 0 else text
+def _gain(mean: float, low: float, high: float) -> str:
+    text = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"**{text}**" if low > 0 or high < 0 else text

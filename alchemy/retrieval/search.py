@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -26,7 +26,7 @@ from alchemy.retrieval.analysis import Analysis, analyze
 from alchemy.retrieval.embed import Embedding
 from alchemy.retrieval.fuse import Evidence, SearchWeights
 from alchemy.retrieval.index import Filters, Index
-from alchemy.retrieval.lexical import LexicalQuery, best, tokenize, units
+from alchemy.retrieval.lexical import LexicalQuery, best, units
 from alchemy.retrieval.neighbors import joined_text, touch
 from alchemy.retrieval.rerank import Reranking
 from alchemy.retrieval.rewrite import Expansion, Rewrite, expand, expanded
@@ -37,8 +37,9 @@ Ids = npt.NDArray[np.int64]
 
 NO_FILTERS = Filters()
 _NO_IDS = np.empty(0, np.int64)
+_NO_EVIDENCE = Evidence(_NO_IDS, *[np.empty(0, np.float32)] * 7)
 MAX_PER_DOCUMENT = 3  # chunks of one document in a result, so that one long page does not fill it
-NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages adds nothing
+NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages may add nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class SearchResult:
     seconds: dict[str, float]  # by stage: dense, lexical, rerank, total
     filters: Filters = NO_FILTERS  # what was searched: the caller's and those that the question asked for
     dropped: Filters = NO_FILTERS  # what the question asked for but had no answer under
+    evidence: Evidence = field(default=_NO_EVIDENCE, repr=False)  # of all candidates
 
 
 class Searcher:
@@ -147,7 +149,12 @@ class Searcher:
         relevance = float(support.max(initial=0.0))
         seconds |= {"rerank": reading, "total": time.perf_counter() - started}
         return SearchResult(
-            passages, relevance, relevance >= self.weights.abstain_below and bool(passages), seconds, filters
+            passages=passages,
+            relevance=relevance,
+            answerable=relevance >= self.weights.abstain_below and bool(passages),
+            seconds=seconds,
+            filters=filters,
+            evidence=ranked,
         )
 
     def _expand(self, rewrite: Rewrite, options: SearchOptions, filters: Filters) -> Expansion:
@@ -164,7 +171,7 @@ class Searcher:
         allowed = self.index.allowed(filters)
         has_content = any(unit.content for unit in units(query))
         if not has_content or (allowed is not None and not len(allowed)):
-            return _no_evidence(), {"dense": 0.0, "lexical": 0.0}
+            return _NO_EVIDENCE, {"dense": 0.0, "lexical": 0.0}
         waiting = self._threads.submit(self._ask_lexical, query, options.candidates, allowed)
         started = time.perf_counter()
         vector = self.embedder.embed_queries([query])[0]
@@ -219,15 +226,15 @@ class Searcher:
         order = fuse.descending(scores, evidence.ids)
         chosen: list[Passage] = []
         per_document: Counter[str] = Counter()
-        seen: list[frozenset[str]] = []
+        seen: list[_Says] = []
         for start in range(0, len(order), 2 * top_k):
             places = order[start : start + 2 * top_k]
             for place, chunk in zip(places, self.index.chunks(evidence.ids[places].tolist()), strict=True):
-                terms = frozenset(tokenize(chunk.text))
-                if per_document[chunk.document_id] >= MAX_PER_DOCUMENT or _repeats(terms, seen):
+                says = _Says.of(chunk.text)
+                if per_document[chunk.document_id] >= MAX_PER_DOCUMENT or says.repeats(seen):
                     continue
                 per_document[chunk.document_id] += 1
-                seen.append(terms)
+                seen.append(says)
                 passage = Passage(
                     chunk=chunk,
                     score=float(scores[place]),
@@ -243,6 +250,30 @@ class Searcher:
         return tuple(chosen)
 
 
+@dataclass(frozen=True, slots=True)
+class _Says:
+    """What a passage says, as far as telling repetitions goes."""
+
+    terms: frozenset[str]
+    identifiers: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> "_Says":
+        found = units(text)
+        return cls(
+            frozenset(token for unit in found for token in (unit.whole, *unit.parts)),
+            frozenset(unit.whole for unit in found if unit.identifier),
+        )
+
+    def repeats(self, seen: Sequence["_Says"]) -> bool:
+        """Nearly the words of one of them, and its identifiers: "1.2 to 1.3" does not repeat "1.1 to 1.2"."""
+        return any(
+            self.identifiers == other.identifiers
+            and len(self.terms & other.terms) >= NEAR_IDENTICAL * len(self.terms | other.terms)
+            for other in seen
+        )
+
+
 def _joined(chosen: Sequence[Passage], passage: Passage) -> list[Passage]:
     """The passages with one more, which is read as one with those that it stands beside."""
     beside = [other for other in chosen if touch(passage.chunk, other.chunks)]
@@ -254,14 +285,5 @@ def _joined(chosen: Sequence[Passage], passage: Passage) -> list[Passage]:
     return [merged if one is best else one for one in chosen if one not in others]
 
 
-def _repeats(terms: frozenset[str], seen: Sequence[frozenset[str]]) -> bool:
-    return any(len(terms & other) >= NEAR_IDENTICAL * len(terms | other) for other in seen)
-
-
 def _present(value: np.float32) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _no_evidence() -> Evidence:
-    none = np.empty(0, np.float32)
-    return Evidence(_NO_IDS, none, none, none, none, none, none, none)

@@ -16,10 +16,12 @@ from alchemy.evaluation.candidate import Candidate, Judging, Listener, asked
 from alchemy.evaluation.finding import judge_retrieval
 from alchemy.evaluation.judge import judge_candidate, render
 from alchemy.evaluation.pictures import report_picture
+from alchemy.evaluation.quant import judge_quant, render_quant
 from alchemy.evaluation.report import REPORT, headline, scores_of
 from alchemy.evaluation.safety import judge_safety
 from alchemy.quoting import Draft, extract
 from alchemy.records import Chunk, SftPair
+from alchemy.retrieval.ablation import SHARES
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import Index, build_index
 from alchemy.settings import SearchOptions
@@ -102,6 +104,15 @@ def test_an_answer_that_quotes_the_evidence_is_right_and_grounded(judging: Judgi
     assert answers["citation_precision"]["mean"] > 0.5
     assert answers["groundedness"]["mean"] == 1.0
     assert answers["leaks"] > 0  # the answers name the gateway, which this judge takes for a secret
+
+
+def test_the_share_of_quant_is_swept_over_what_the_searches_have_found(judging: Judging) -> None:
+    judge_retrieval(judging)
+    report = judge_quant(judging)
+    assert report["quant"]["questions"] == 3
+    assert [row["ndcg_gain"]["mean"] for row in report["quant"]["rows"]] == [0.0] * len(SHARES)  # no scores
+    assert "3 questions; 0 have candidates with a quant score." in render_quant(report)
+    assert judge_quant(replace(judging, held=[]))["quant"] is None
 
 
 def test_evidence_that_the_index_does_not_hold_is_cited_by_nobody(judging: Judging) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -50,8 +52,8 @@ def test_a_score_that_points_at_the_right_documents_is_shown_to_gain() -> None:
     assert (without.ndcg_gain.low, without.ndcg_gain.high) == (0, 0)
     assert most.ndcg_gain.low > 0
     assert most.recall_at_5.mean - without.recall_at_5.mean == pytest.approx(most.recall_gain.mean)
-    assert "| 0.5 |" in render_ablation(ablation)[-1]
-    assert render_ablation(ablation)[-1].count("**+") == 2
+    assert "| 0.5 |" in render_ablation(asdict(ablation))[-1]
+    assert render_ablation(asdict(ablation))[-1].count("**+") == 2
 
 
 def test_a_score_by_chance_is_not_shown_to_gain() -> None:
@@ -63,7 +65,7 @@ def test_without_quant_scores_no_share_changes_anything() -> None:
     ablation = ablate_quant([question([0.5, 0.9], [np.nan, np.nan])] * 5, WEIGHTS, 20)
     assert (ablation.questions, ablation.with_quant) == (5, 0)
     assert {row.ndcg_at_10.mean for row in ablation.rows} == {ablation.rows[0].ndcg_at_10.mean}
-    assert not any("**" in line for line in render_ablation(ablation))
+    assert not any("**" in line for line in render_ablation(asdict(ablation)))
 
 
 def test_questions_without_a_right_document_do_not_count() -> None:

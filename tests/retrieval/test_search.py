@@ -79,6 +79,18 @@ def test_one_document_does_not_fill_the_result_and_repeats_are_left_out(tmp_path
     index.close()
 
 
+def test_passages_that_differ_in_an_identifier_alone_are_no_repeats(tmp_path: Path) -> None:
+    text = "the font cache library of the broker and its gateway was raised from {} to {}"
+    bumps = [("1.12.1", "1.12.2"), ("1.12.2", "1.12.3"), ("1.12.2", "1.12.3")]
+    chunks = [make_chunk(f"git:bump{n}", text.format(*bump)) for n, bump in enumerate(bumps)]
+    build_index(tmp_path, chunks, {}, HashEmbedder())
+    index = Index.open(tmp_path)
+    searcher = Searcher(index, HashEmbedder(), OverlapReranker(), SearchWeights())
+    assert sorted(found(searcher, "font cache 1.12.2", SearchOptions())) == ["git:bump0", "git:bump1"]
+    searcher.close()
+    index.close()
+
+
 def test_quant_breaks_ties_and_shows_in_the_passage(tmp_path: Path) -> None:
     chunks = [make_chunk(f"git:{name}", f"font cache {name} report") for name in ("low", "high")]
     build_index(tmp_path, chunks, {"git:low": 0.1, "git:high": 0.9}, HashEmbedder())
