@@ -3,7 +3,7 @@
 first     = (1 - lexical) * cosine + lexical * bm25
 relevance = (1 - rerank) * first + rerank * sigmoid(logit)
 final     = (1 - quant) * relevance + quant * insight        a document without metrics is neutral
-score     = (exact + final) / 2                              only where the query names known identifiers
+score     = (1 - exact) * final + exact * identifiers        only where the query names known identifiers
 
 Every part is on an absolute scale in [0, 1], so numbers of different questions can be compared, which
 abstention needs: the cosine is cut at 0; BM25 is divided by the most that the query's terms could score,
@@ -30,6 +30,7 @@ class SearchWeights:
     lexical: float = 0.3  # share of BM25 in the first stage (convex combination)
     rerank: float = 0.7  # share of the cross-encoder in the relevance
     quant: float = 0.3  # share of the quant insight score (contract line 66)
+    exact: float = 0.5  # share of the identifiers; at a half, a passage with all is never below one with none
     abstain_below: float = 0.55  # a question whose best passage has less support is declined
 
 
@@ -103,13 +104,19 @@ def with_quant(relevances: Floats, quant: Floats, share: float) -> Floats:
 def final_scores(evidence: Evidence, weights: SearchWeights) -> Floats:
     """What passages are ordered by, in [0, 1]."""
     final = with_quant(relevance(evidence, weights), evidence.quant, weights.quant)
-    # Half the score: a passage with all identifiers of the query is never below one with none of them.
-    return np.asarray((evidence.exact + final) / 2, np.float32) if evidence.exact.any() else final
+    return _with_identifiers(final, evidence, weights)
 
 
 def rerank_order(evidence: Evidence, weights: SearchWeights) -> npt.NDArray[np.intp]:
-    """In which order the cross-encoder looks: what holds identifiers of the query, then the first stage."""
-    return np.lexsort((evidence.ids, -first_stage(evidence, weights.lexical), -evidence.exact))
+    """In which order the cross-encoder looks."""
+    first = first_stage(evidence, weights.lexical)
+    return descending(_with_identifiers(first, evidence, weights), evidence.ids)
+
+
+def _with_identifiers(scores: Floats, evidence: Evidence, weights: SearchWeights) -> Floats:
+    if not evidence.exact.any():
+        return scores
+    return np.asarray((1 - weights.exact) * scores + weights.exact * evidence.exact, np.float32)
 
 
 def descending(scores: Floats, ids: Ids) -> npt.NDArray[np.intp]:

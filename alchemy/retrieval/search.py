@@ -37,7 +37,8 @@ Ids = npt.NDArray[np.int64]
 
 NO_FILTERS = Filters()
 _NO_IDS = np.empty(0, np.int64)
-_NO_EVIDENCE = Evidence(_NO_IDS, *[np.empty(0, np.float32)] * 7)
+_NO_SCORES = np.empty(0, np.float32)
+_NO_EVIDENCE = Evidence(_NO_IDS, *(_NO_SCORES,) * 7)
 MAX_PER_DOCUMENT = 3  # chunks of one document in a result, so that one long page does not fill it
 NEAR_IDENTICAL = 0.85  # Jaccard of the terms over which the lower of two passages may add nothing
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
+from dagster import DagsterInstance, asset, materialize
 
 from tests.line.running import ASSETS, DAGSTER_YAML, ROOT
 from tests.ports import free_ports
@@ -39,6 +40,19 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "ALCHEMY_STORE": str(tmp_path / "store"),
         "ALCHEMY_CACHE": str(tmp_path / "cache"),
     }
+
+
+def test_a_place_in_a_pool_that_a_killed_run_has_taken_keeps_nobody_waiting(
+    environment: dict[str, str],
+) -> None:
+    @asset(pool="training")
+    def trained() -> None: ...
+
+    with DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("training")
+        storage.claim_concurrency_slot("training", "the run that was killed", "trained")
+        assert materialize([trained], instance=instance).success
 
 
 def test_dagster_finds_the_definitions_valid(environment: dict[str, str]) -> None:
