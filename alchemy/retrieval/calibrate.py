@@ -25,7 +25,8 @@ RERANK_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 QUANT_GRID = (0.0, 0.05, 0.1, 0.2, 0.3)
 EXACT_GRID = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
 TUNED = ("lexical", "rerank", "quant", "exact")
-PRIOR = 30  # questions that the defaults are worth
+PRIOR = 30  # questions that the default threshold is worth
+RIDGE = 10 / 3  # nDCG that a weight must earn, times the questions, for its squared distance from the default
 WRONGLY_DECLINED = 0.1  # most of the answerable questions that the threshold may decline
 WRONGLY_ANSWERED = 0.2  # most of the unanswerable ones it may let through
 
@@ -92,8 +93,8 @@ def judge(
 def best_weights(judged: Sequence[Judged], defaults: SearchWeights, rerank: int) -> SearchWeights:
     """The weights with the best mean nDCG@10 less a ridge penalty for their distance from the defaults.
 
-    Maximizes mean nDCG - PRIOR / 3 * |w - defaults|^2 / n, the posterior mode under a normal prior: with ten
-    questions a weight moves by 0.3 only for 0.09 of nDCG, with a thousand for next to nothing. The weights of
+    Maximizes mean nDCG - RIDGE * |w - defaults|^2 / n, the posterior mode under a normal prior: with ten
+    questions a weight moves by 0.3 only for 0.03 of nDCG, with a thousand for next to nothing. The weights of
     the two stages depend on each other and are searched together, the others one after the other, until
     none moves. A weight of what no question has (quant scores, logits, identifiers) stays as it is.
     """
@@ -101,7 +102,7 @@ def best_weights(judged: Sequence[Judged], defaults: SearchWeights, rerank: int)
 
     def value(weights: SearchWeights) -> float:
         distance = sum((getattr(weights, name) - getattr(defaults, name)) ** 2 for name in TUNED)
-        return mean_ndcg(judged, weights, rerank) - PRIOR / 3 * distance / len(judged)
+        return mean_ndcg(judged, weights, rerank) - RIDGE * distance / len(judged)
 
     best, best_value = defaults, value(defaults)
     while True:

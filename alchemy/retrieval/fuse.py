@@ -1,7 +1,7 @@
 """How the scores of one candidate become one number. Pure functions over arrays, one entry per candidate.
 
 first     = (1 - lexical) * cosine + lexical * bm25
-relevance = (1 - rerank) * first + rerank * sigmoid(logit)
+relevance = (1 - rerank) * first + rerank * sigmoid(logit / SOFTNESS)
 final     = (1 - quant) * relevance + quant * insight        a document without metrics is neutral
 score     = (1 - exact) * final + exact * identifiers        only where the query names known identifiers
 
@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+
+# A temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks"): logits go from -11 to 11, and
+# a plain sigmoid makes one of all good passages. SciFact, 200 questions, tuned: nDCG@10 .755, without .744.
+SOFTNESS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,16 @@ def first_stage(evidence: Evidence, lexical: float) -> Floats:
     return dense * np.clip(evidence.cosine, 0, 1) + (1 - dense) * evidence.bm25
 
 
+def rerank_scores(evidence: Evidence) -> Floats:
+    """The contract's `Rerank_Score`, in [0, 1]; NaN where the cross-encoder did not look."""
+    return sigmoid(evidence.logit / SOFTNESS)
+
+
 def relevance(evidence: Evidence, weights: SearchWeights) -> Floats:
     """First stage and cross-encoder; a passage the cross-encoder did not look at gets nothing from it."""
     share = weights.rerank * evidence.reranker_reads if np.isfinite(evidence.logit).any() else 0.0
-    return (1 - share) * first_stage(evidence, weights.lexical) + share * np.nan_to_num(
-        sigmoid(evidence.logit)
-    )
+    first = first_stage(evidence, weights.lexical)
+    return (1 - share) * first + share * np.nan_to_num(rerank_scores(evidence))
 
 
 def support(evidence: Evidence, weights: SearchWeights) -> Floats:

@@ -55,7 +55,7 @@ class Passage:
     relevance: float  # to the question, without quant
     dense: float  # cosine
     lexical: float  # share of the attainable BM25 score
-    rerank: float | None  # sigmoid(logit)
+    rerank: float | None  # `fuse.rerank_scores`
     quant: float | None
     neighbors: tuple[Chunk, ...] = ()  # found too, and read with it as one text
 
@@ -223,7 +223,7 @@ class Searcher:
     def _choose(self, evidence: Evidence, top_k: int) -> tuple[Passage, ...]:
         scores = fuse.final_scores(evidence, self.weights)
         relevances = fuse.relevance(evidence, self.weights)
-        ranks = fuse.sigmoid(evidence.logit)
+        ranks = fuse.rerank_scores(evidence)
         order = fuse.descending(scores, evidence.ids)
         chosen: list[Passage] = []
         per_document: Counter[str] = Counter()
