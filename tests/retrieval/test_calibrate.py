@@ -75,8 +75,9 @@ def test_weights_stay_where_they_are_when_they_are_as_good_as_any() -> None:
     assert best_weights(judged(1000, keywords_are_right=False), SearchWeights(), 20) == SearchWeights()
 
 
-def test_one_question_does_not_move_the_weights() -> None:
-    assert best_weights(judged(1, keywords_are_right=True), SearchWeights(), 20) == SearchWeights()
+def test_one_question_moves_the_weights_by_little() -> None:
+    tuned = best_weights(judged(1, keywords_are_right=True), SearchWeights(), 20)
+    assert abs(tuned.lexical - SearchWeights().lexical) <= 0.21
 
 
 def test_of_all_thresholds_that_separate_the_lowest_is_taken() -> None:
