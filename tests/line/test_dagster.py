@@ -85,7 +85,7 @@ def test_dagster_dev_shows_every_asset_and_ends_when_it_is_told_to(
         assert {sensors["raw_objects"], sensors["feedback"]} == {"RUNNING"}
         assert [one["name"] for one in repository["schedules"]] == ["full_cycle_schedule"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0, log.read_text(errors="replace")[-3000:]
+        assert process.wait(timeout=300) == 0, log.read_text(errors="replace")[-3000:]
         _poll(lambda: not _members(process.pid) or None, None, log)
     finally:
         for member in _members(process.pid):

@@ -140,7 +140,7 @@ def test_what_a_document_demands_reaches_the_model_as_fenced_data_alone(
     }
     load = knowledge.load
     knowledge.load = lambda release_id: replace(  # type: ignore[method-assign]
-        load(release_id), search=lambda query, options, filters: found(*passages[query]), adapters={}
+        load(release_id), search=lambda query, *_: found(*passages[query]), adapters={}
     )
     knowledge.champion()
     with serve(model_d=model.entry) as service:
