@@ -5,10 +5,8 @@ both were judged by. What an adapter says is the text that likeliest tokens make
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from alchemy.errors import BadInput
@@ -18,9 +16,9 @@ from alchemy.evaluation.tables import change, markdown_table, share
 from alchemy.records import SftPair, fingerprint
 from alchemy.retrieval.evaluate import relative_change
 from alchemy.synthesis.grounding import identifiers, numbers
-from alchemy.training.base import Base, attach, load_base
+from alchemy.training.base import Base, load_base
 from alchemy.training.dataset import Example, encode_pair, encode_prompt
-from alchemy.training.evaluate import check_adapter, mean_loss
+from alchemy.training.evaluate import attached, mean_loss
 
 MOST_PAIRS = 60
 MOST_FACTS = 20  # each is generated twice, without and with the adapter
@@ -59,7 +57,7 @@ def judge_adapters(judging: Judging) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     for name, folder in candidate.adapters.items():
         try:
-            with _attached(base, folder) as model:
+            with attached(base, folder) as model:
                 rows[name] = _row(base, model, task, plain) | {"facts_base": known}
         except BadInput as error:
             reason = str(error).replace(str(folder), name)  # a report knows nothing of this machine
@@ -160,14 +158,3 @@ def generate_all(base: Base, model: Any, questions: Sequence[str]) -> list[str]:
             )
         texts += tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
     return texts
-
-
-@contextmanager
-def _attached(base: Base, folder: Path) -> Iterator[Any]:
-    """The base with the adapter around it; afterwards the base is as it was. Raises BadInput."""
-    check_adapter(folder, base.model_id)
-    model = attach(base, folder, "held_out")
-    try:
-        yield model
-    finally:
-        model.unload()

@@ -51,8 +51,7 @@ class Judging:
 
     candidate: Candidate
     searcher: Listener  # over the candidate's index, with the weights that were tuned
-    tuning: Sequence[SftPair]  # the split on which the weights were tuned
-    held: Sequence[SftPair]  # the split that is reported on
+    held: Sequence[SftPair]  # pairs that neither weights nor adapters have seen
     options: SearchOptions
     count_leaks: Callable[[str], int]
     progress: Callable[[int, int], None]

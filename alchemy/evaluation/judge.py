@@ -60,13 +60,12 @@ def judge_candidate(
     progress: Progress,
 ) -> dict[str, Any]:
     """Writes `report.json` and `report.md` into `folder`; returns the headline numbers and the times."""
-    tuned_by = list(tuning)
     with closing(Index.open(candidate.index)) as index:
         parts = (index, candidate.embedder, candidate.reranker)
         with closing(Searcher(*parts, SearchWeights(quant=options.quant_weight))) as searcher:
-            weights = tune_weights(searcher, questions_of(tuned_by), options, progress)
+            weights = tune_weights(searcher, questions_of(tuning), options, progress)
         with closing(Listener(*parts, weights)) as listener:
-            judging = Judging(candidate, listener, tuned_by, list(holdout), options, count_leaks, progress)
+            judging = Judging(candidate, listener, list(holdout), options, count_leaks, progress)
             # Two candidates may score the same; without their names they would share one evaluation.
             report: dict[str, Any] = {"judged": dict(candidate.versions), "weights": asdict(weights)}
             for section in SECTIONS:

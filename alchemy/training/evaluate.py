@@ -1,72 +1,33 @@
 """Held-out loss: how well a base model, with or without an adapter, predicts responses it never saw."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from alchemy.errors import BadInput
-from alchemy.records import SftPair
-from alchemy.training.base import MODELS, Base, attach, load_base, portable_name
-from alchemy.training.dataset import IGNORED, Example, encode, lay_out, to_tensors
+from alchemy.training.base import Base, attach, portable_name
+from alchemy.training.dataset import IGNORED, Example, lay_out, to_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Loss on held-out pairs; `tokens` are response tokens and ends of sequence."""
+@contextmanager
+def attached(base: Base, folder: Path) -> Iterator[Any]:
+    """The base with the adapter of a folder around it; afterwards the base is as it was.
 
-    loss: float  # nats per response token
-    perplexity: float
-    tokens: int
-    pairs: int
-    left_out: int  # pairs longer than max_length
-
-
-def held_out_loss(
-    base: str | Base,
-    adapter: Path | None,
-    pairs: Sequence[SftPair],
-    device: str = "auto",
-    *,
-    models: Path = MODELS,
-    max_length: int = 1024,
-) -> HeldOut:
-    """Loss per response token of the base, or of the base with the adapter in a folder.
-
-    Args:
-        base: A model of models.yaml, or one that `load_base` has loaded (then it is left as it was).
-        adapter: A folder with adapter_config.json and adapter_model.safetensors, or None.
-        pairs: Held-out pairs.
-        device: Where to compute; not used with a loaded base.
-        models: The folder of packaged weights; not used with a loaded base.
-        max_length: Pairs with more tokens are left out and counted.
-
-    Raises:
-        BadInput: No pair is short enough, or the adapter is unsafe or not made for this base.
+    Raises BadInput where the adapter is unsafe or not made for this base.
     """
-    if adapter is not None:
-        check_adapter(adapter, base if isinstance(base, str) else base.model_id)
-    loaded = load_base(base, device, models) if isinstance(base, str) else base
-    encoded = encode(loaded.tokenizer, pairs, max_length)
-    if not encoded.examples:
-        raise BadInput(f"none of {len(pairs)} held-out pairs is at most {max_length} tokens long")
-    model = loaded.model
-    if adapter is not None:
-        model = attach(loaded, adapter, "held_out")
+    check_adapter(folder, base.model_id)
+    model = attach(base, folder, "held_out")
     try:
-        loss = mean_loss(loaded, model, encoded.examples)
+        yield model
     finally:
-        if adapter is not None:
-            model.unload()
-    tokens = sum(example.labeled for example in encoded.examples)
-    return HeldOut(loss, math.exp(min(loss, 700)), tokens, len(encoded.examples), encoded.left_out)
+        model.unload()
 
 
 def mean_loss(base: Base, model: Any, examples: Sequence[Example]) -> float:

@@ -77,7 +77,7 @@ def judging(tmp_path: Path) -> Iterator[Judging]:
         closing(Index.open(tmp_path / "index")) as index,
         closing(Listener(index, HashEmbedder(), None, SearchWeights())) as listener,
     ):
-        yield Judging(candidate, listener, [], HELD, OPTIONS, lambda text: text.count("gateway"), _quiet)
+        yield Judging(candidate, listener, HELD, OPTIONS, lambda text: text.count("gateway"), _quiet)
 
 
 def _quiet(done: int, total: int) -> None:

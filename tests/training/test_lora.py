@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -9,7 +10,8 @@ from alchemy.models import resolve
 from alchemy.settings import TrainOptions
 from alchemy.training.base import attach, load_base
 from alchemy.training.curve import loss_curve
-from alchemy.training.evaluate import check_adapter, held_out_loss
+from alchemy.training.dataset import encode
+from alchemy.training.evaluate import attached, check_adapter, mean_loss
 from alchemy.training.generate import AdapterModel
 from alchemy.training.lora import train_lora
 from alchemy.training.run import schedule
@@ -31,6 +33,14 @@ def trained(tiny_base, train_pairs, eval_pairs, lora, options, tmp_path):
         progress=lambda done, total, numbers: calls.append((done, total, numbers)),
     )
     return report, calls
+
+
+def loss_of(base, adapter, pairs):
+    """Nats per response token, of a base by name or loaded, with or without an adapter."""
+    loaded = load_base(base, "cpu") if isinstance(base, str) else base
+    examples = encode(loaded.tokenizer, pairs, 1024).examples
+    with attached(loaded, adapter) if adapter else nullcontext(loaded.model) as model:
+        return mean_loss(loaded, model, examples)
 
 
 def test_training_lowers_the_loss_and_says_so(trained):
@@ -69,10 +79,8 @@ def test_the_configuration_names_the_base_without_a_path(adapter):
 
 def test_a_reloaded_adapter_gives_the_loss_it_was_kept_for(trained, tiny_base, eval_pairs, tmp_path):
     report, _ = trained
-    reloaded = held_out_loss(tiny_base, tmp_path, eval_pairs, "cpu")
-    assert reloaded.loss == report.eval_loss
-    assert held_out_loss(tiny_base, None, eval_pairs, "cpu").loss == report.base_eval_loss
-    assert reloaded.pairs == len(eval_pairs)
+    assert loss_of(tiny_base, tmp_path, eval_pairs) == report.eval_loss
+    assert loss_of(tiny_base, None, eval_pairs) == report.base_eval_loss
 
 
 def test_two_reloads_give_equal_logits(tiny_base, adapter):
@@ -90,9 +98,9 @@ def test_two_reloads_give_equal_logits(tiny_base, adapter):
 
 def test_a_loaded_base_is_left_as_it_was(tiny_base, adapter, eval_pairs):
     base = load_base(tiny_base, "cpu")
-    before = held_out_loss(base, None, eval_pairs)
-    assert held_out_loss(base, adapter, eval_pairs).loss < before.loss
-    assert held_out_loss(base, None, eval_pairs) == before
+    before = loss_of(base, None, eval_pairs)
+    assert loss_of(base, adapter, eval_pairs) < before
+    assert loss_of(base, None, eval_pairs) == before
 
 
 def test_without_evaluation_pairs_the_last_adapter_is_kept(tiny_base, train_pairs, lora, options, tmp_path):
@@ -108,7 +116,7 @@ def test_a_run_that_gets_worse_ends_early_with_the_best_adapter(
     options = TrainOptions(max_tokens=40_000, epochs=40, learning_rate=1e-2, batch_tokens=512)
     report = train_lora(tiny_base, train_pairs, wrong, lora, options, device="cpu", folder=tmp_path)
     assert report.stopped_early
-    assert held_out_loss(tiny_base, tmp_path, wrong, "cpu").loss == report.eval_loss
+    assert loss_of(tiny_base, tmp_path, wrong) == report.eval_loss
 
 
 def test_plain_text_is_learnt_from_first_and_judged_by_the_pairs_alone(
@@ -186,10 +194,10 @@ def test_an_adapter_of_another_base_is_refused(adapter, tiny_base):
 
 def test_an_adapter_whose_weights_do_not_fit_leaves_the_base_usable(adapter, eval_pairs, tmp_path):
     wide = load_base(make_base(tmp_path / "tiny-llama", hidden=32), "cpu")
-    before = held_out_loss(wide, None, eval_pairs)
+    before = loss_of(wide, None, eval_pairs)
     with pytest.raises(BadInput, match="does not fit"):
-        held_out_loss(wide, adapter, eval_pairs)
-    assert held_out_loss(wide, None, eval_pairs) == before
+        loss_of(wide, adapter, eval_pairs)
+    assert loss_of(wide, None, eval_pairs) == before
 
 
 @pytest.mark.parametrize(
