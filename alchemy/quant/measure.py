@@ -5,6 +5,7 @@ change of one table.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from alchemy.records import Document, read_lines
 
 ID_COLUMNS = ("document_id", "source", "kind")
 _CELLS_PER_GROUP = 2_000_000  # 16 MB of doubles
+_PATTERN = re.compile(r"\*|\^.*\$", re.DOTALL)
 
 
 def write_metrics(part: Path, target: Path, names: Sequence[str]) -> dict[str, int]:
     """Writes a table of the documents of one part: a row for each, a nullable Float64 column per metric.
 
-    A number that is not finite becomes null. A metric called like one of `ID_COLUMNS` is written as
-    `metric_<name>`. Equal documents in equal order give equal bytes; memory does not follow their number.
+    A number that is not finite becomes null. A metric called like one of `ID_COLUMNS`, or like a pattern that
+    Polars would take for several columns ("*", "^.*$"), is written as `metric_<name>`. Equal
+    documents in equal order give equal bytes; memory does not follow their number.
 
     Args:
         part: JSON lines of documents.
@@ -32,7 +35,7 @@ def write_metrics(part: Path, target: Path, names: Sequence[str]) -> dict[str, i
     Returns:
         `rows`, and how many of them are `measured`: with any number.
     """
-    columns = [f"metric_{name}" if name in ID_COLUMNS else name for name in names]
+    columns = [f"metric_{name}" if name in ID_COLUMNS or _PATTERN.fullmatch(name) else name for name in names]
     schema = dict.fromkeys(ID_COLUMNS, pl.String) | dict.fromkeys(columns, pl.Float64)
     rows = measured = 0
     with pq.ParquetWriter(target, pl.DataFrame(schema=schema).to_arrow().schema, compression="zstd") as out:

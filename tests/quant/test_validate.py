@@ -3,7 +3,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
@@ -78,6 +78,8 @@ _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size
 
 @settings(deadline=None, max_examples=40)
 @given(st.dictionaries(_NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+@example({"*": 1.0})
+@example({"^.*$": 1.0, "^": 2.0})
 def test_metrics_of_any_name_are_valid(tmp_path_factory, metrics: dict[str, float]) -> None:
     folder = tmp_path_factory.mktemp("v")
     measure([document(1, {n: v for n, v in metrics.items() if not n.endswith("_share")})], folder)
