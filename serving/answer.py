@@ -13,6 +13,7 @@ from alchemy.quoting import Citation
 from alchemy.records import SOURCES
 from alchemy.retrieval.index import Filters as Limits
 from alchemy.text.language import is_chinese
+from serving.access import ANYONE, Principal
 
 Stage = Literal["Rewriting", "Retrieving", "Consulting", "Fusing"]
 
@@ -42,7 +43,7 @@ class Filters(_Wire):
 
     @property
     def limits(self) -> Limits:
-        """The filters of a search."""
+        """The filters of a search; who may read what comes on top."""
         return Limits(
             tuple(self.sources),
             tuple(self.projects),
@@ -60,6 +61,7 @@ class Question(_Wire):
     filters: Filters = Filters()
     intuition: bool = True
     adapter: str | None = None  # None: the general one
+    asker: Principal = ANYONE
 
 
 class Intuition(_Wire):

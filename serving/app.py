@@ -24,16 +24,18 @@ from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from serving import chat, errors, lineage, openai_api, operations
+from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
+from serving.guard import Guard
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions, load_options
 from serving.released import Follower, Load
-from serving.security import Guard
 from serving.services import Services
-from serving.state import Answers, EmbeddedValkey
+from serving.state import State
 from serving.streams import ClientGone
+from serving.valkey import EmbeddedValkey
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
-        answers = Answers(url, ttl_s=options.answer_ttl_s, deadline_s=options.state_s)
+        state = State(url, deadline_s=options.state_s)
+        answers = Answers(state, ttl_s=options.answer_ttl_s)
         coordinator = Coordinator(
             follower,
             answers,
@@ -81,7 +84,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             rewriter=partial(rewrite_query, rewriting) if rewriting else None,
         )
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, answers, follower, coordinator
+            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
         )
         following = asyncio.create_task(follower.run())
         try:
@@ -92,7 +95,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
                 await following
             coordinator.close()
             await follower.close()
-            await answers.close()
+            await state.close()
             if model:
                 await model.close()
             if rewriting:

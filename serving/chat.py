@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.access import Asker
 from serving.answer import Answer, Filters, Question
 from serving.coordinator import Coordinator
 from serving.services import Services, services
@@ -27,7 +28,7 @@ class ChatRequest(BaseModel):
 
 @router.post("/api/chat", response_model=Answer)
 async def chat(
-    body: ChatRequest, request: Request, found: Annotated[Services, Depends(services)]
+    body: ChatRequest, request: Request, asker: Asker, found: Annotated[Services, Depends(services)]
 ) -> Answer | Response:
     """Answers from the released knowledge base, or says that it does not know.
 
@@ -39,6 +40,7 @@ async def chat(
         top_k=body.top_k,
         filters=body.filters,
         intuition=body.intuition,
+        asker=asker,
     )
     found.coordinator.admit()
     if body.stream:

@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from alchemy.errors import ContractBroken, Unavailable
@@ -48,11 +48,11 @@ from serving.answer import (
     no_retrieval,
     refusal,
 )
+from serving.answers import AnswerRecord, Answers
 from serving.finalist import LanguageModel
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower, Lease
-from serving.state import Answers
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,8 @@ class Coordinator:
             options = options.model_copy(update={"top_k": run.question.top_k})
         try:
             async with asyncio.timeout(self._options.search_s):
-                asked = (run.question.text, options, run.question.filters, rewrite)
+                limits = replace(run.question.filters.limits, access=run.question.asker.access)
+                asked = (run.question.text, options, limits, rewrite)
                 result = await lease.submit(self._searches, lease.live.search, *asked)
         except Exception as error:
             run.lacks("retrieval")
@@ -307,7 +308,11 @@ class Coordinator:
         began = run.elapsed
         answer = self._answer(run, release)
         try:
-            await self._answers.put(answer)
+            asker = run.question.asker
+            record = AnswerRecord(
+                answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant
+            )
+            await self._answers.put(record)
         except Unavailable:
             run.lacks("history")
         run.seconds["storing"] = run.elapsed - began

@@ -15,6 +15,7 @@ from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError, NotFound
 from alchemy.quoting import Citation
 from alchemy.release import read_release
+from serving.access import Asker
 from serving.answer import Answer
 from serving.services import Services, services
 
@@ -22,18 +23,22 @@ router = APIRouter(prefix="/v1", tags=["lineage"])
 
 
 @router.get("/answers/{answer_id}")
-async def stored_answer(answer_id: str, found: Annotated[Services, Depends(services)]) -> Answer:
-    """The answer as it was given."""
-    answer = await found.answers.get(answer_id)
-    if answer is None:
+async def stored_answer(
+    answer_id: str, asker: Asker, found: Annotated[Services, Depends(services)]
+) -> Answer:
+    """The answer as it was given, for who asked."""
+    record = await found.answers.get(answer_id)
+    if record is None or not record.readable_by(asker):
         raise NotFound(f"no answer {answer_id}; answers are kept for {found.options.answer_ttl_s} seconds")
-    return answer
+    return record.answer
 
 
 @router.get("/answers/{answer_id}/lineage")
-async def lineage(answer_id: str, found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
+async def lineage(
+    answer_id: str, asker: Asker, found: Annotated[Services, Depends(services)]
+) -> dict[str, Any]:
     """From the answer back to the raw objects, and to the artifacts and runs that made its release."""
-    answer = await stored_answer(answer_id, found)
+    answer = await stored_answer(answer_id, asker, found)
     return await asyncio.to_thread(trace, found.artifacts, answer)
 
 

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.release import Release, read_release
+from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions, Settings
-from serving.answer import Filters
 from serving.released import Generate, Live, Message, Search
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Loader:
             id=release_id,
             release=release,
             search=_search(searcher),
+            embed=embedder.embed_queries,
             adapters=adapters,
             count_tokens=self._token_counter(release.base_model) if voices else None,
             problems=problems,
@@ -157,7 +158,7 @@ class Loader:
 def _search(searcher: Any) -> Search:
     def search(query: str, options: SearchOptions, filters: Filters, rewrite: Rewrite | None) -> SearchResult:
         today = datetime.now(UTC).date()
-        found: SearchResult = searcher.search(query, options, filters.limits, today, rewrite)
+        found: SearchResult = searcher.search(query, options, filters, today, rewrite)
         return found
 
     return search

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import NotFound, Unavailable
 from alchemy.text.language import is_chinese
+from serving.access import Asker
 from serving.answer import Answer, Done, Failed, Question, Started, Token
 from serving.errors import error_response
 from serving.released import Live
@@ -83,7 +84,10 @@ async def models(found: Annotated[Services, Depends(services)]) -> dict[str, Any
 
 @router.post("/chat/completions", response_model=None)
 async def completions(
-    body: CompletionRequest, request: Request, found: Annotated[Services, Depends(services)]
+    body: CompletionRequest,
+    request: Request,
+    asker: Asker,
+    found: Annotated[Services, Depends(services)],
 ) -> Response | dict[str, Any]:
     """Answers the last user message from the released knowledge base."""
     try:
@@ -91,7 +95,9 @@ async def completions(
     except NotFound as error:
         return error_response(404, str(error), "model_not_found", param="model")
     question = Question(
-        text=found.checked_question(body.question, messages=len(body.messages)), adapter=adapter
+        text=found.checked_question(body.question, messages=len(body.messages)),
+        adapter=adapter,
+        asker=asker,
     )
     found.coordinator.admit()
     if body.stream:

@@ -24,7 +24,7 @@ async def readyz(found: Annotated[Services, Depends(services)]) -> JSONResponse:
     follower, live = found.follower, found.follower.current
     history = None
     try:
-        await found.answers.ping()
+        await found.state.ping()
     except Unavailable as error:
         history = str(error)
     body = {

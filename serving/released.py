@@ -18,13 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError
 from alchemy.release import Release, read_release_alias
+from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions
-from serving.answer import Filters
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 
@@ -32,7 +35,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Message = dict[str, str]  # {"role": ..., "content": ...}
+Floats = npt.NDArray[np.float32]
 Search = Callable[[str, SearchOptions, Filters, Rewrite | None], SearchResult]
+Embed = Callable[[list[str]], Floats]  # n texts -> [n, dimension], unit length; blocks
 
 
 class Generate(Protocol):
@@ -59,6 +64,7 @@ class Live:
     id: str
     release: Release
     search: Search
+    embed: Embed  # the one embedder, as the search asks it
     adapters: Mapping[str, Generate] = field(default_factory=dict)  # by name, the general one first
     count_tokens: Callable[[str], int] | None = None  # by the base model's tokenizer
     problems: tuple[str, ...] = ()  # parts that could not be loaded, each with why

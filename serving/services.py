@@ -8,11 +8,12 @@ from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import BadInput
 from alchemy.settings import Settings
+from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
-from serving.state import Answers
+from serving.state import State
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Services:
     catalog: Catalog
     artifacts: Artifacts
     metrics: Metrics
+    state: State
     answers: Answers
     follower: Follower
     coordinator: Coordinator

@@ -7,6 +7,7 @@ answer that mixes two releases cannot hide.
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -23,12 +26,11 @@ from alchemy.catalog import Catalog
 from alchemy.records import Chunk
 from alchemy.release import RECORD, Release, promote, read_release, read_release_alias, release_line
 from alchemy.retrieval.fuse import SearchWeights
-from alchemy.retrieval.index import Filters as Limits
+from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
-from serving.answer import Filters
 from serving.app import Parts, create_app
 from serving.options import ServingOptions
 from serving.released import Live, Message
@@ -78,6 +80,15 @@ def make_passage(text: str, *, relevance: float = 0.9, **changes: Any) -> Passag
     return Passage(make_chunk(text, **changes), relevance, relevance, relevance, 0.5, relevance, None)
 
 
+def embed(texts: list[str]) -> npt.NDArray[np.float32]:
+    """Bags of words: texts with the same words, in any order, are one direction."""
+    rows = np.zeros((len(texts), 64), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.lower().rstrip("?. ").split():
+            row[zlib.crc32(word.encode()) % 64] += 1
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
 def found(*passages: Passage, answerable: bool = True) -> SearchResult:
     best = max((passage.relevance for passage in passages), default=0.0)
     return SearchResult(passages, best, answerable and bool(passages), {})
@@ -90,7 +101,7 @@ class Behavior:
     search: Callable[[str], object] = lambda _: None
     speak: Callable[[threading.Event], object] = lambda _: None
     load: Callable[[str], object] = lambda _: None
-    searched: tuple[Limits, Limits] = (Limits(), Limits())  # filters that held, and that were given up
+    searched: tuple[Filters, Filters] = (Filters(), Filters())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
     rewrites: list[Rewrite | None] = field(default_factory=list)
@@ -183,6 +194,7 @@ class Knowledge:
             id=release_id,
             release=read_release(self.artifacts, release_id),
             search=search,
+            embed=embed,
             adapters={"lora_adapter": speak},
             close=close,
         )

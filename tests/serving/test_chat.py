@@ -92,7 +92,7 @@ def test_options_and_filters_reach_the_search(knowledge: Knowledge, serve: Serve
         filters = {"sources": ["jira"], "projects": ["HAUL"], "kinds": ["issue"], "until": "2024-03-01"}
         service.ask(top_k=3, filters=filters)
     assert knowledge.behavior.search_options[-1].top_k == 3
-    limits = knowledge.behavior.filters[-1].limits
+    limits = knowledge.behavior.filters[-1]
     assert limits == Limits(("jira",), ("HAUL",), ("issue",), "", "2024-03-01")
 
 

@@ -6,13 +6,16 @@ import pytest
 
 from alchemy.errors import Unavailable
 from serving.answer import Answer
-from serving.state import Answers, EmbeddedValkey
+from serving.answers import AnswerRecord, Answers
+from serving.state import State
+from serving.valkey import EmbeddedValkey
 from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
 
 ANSWER = Answer(
     id="ans-1", release="r", created_at="2026-01-01", answer="网关", answerable=True, finalist="extractive",
     citations=[], intuition=None, degraded=[], seconds={"total": 0.1},
 )  # fmt: skip
+RECORD = AnswerRecord(answer=ANSWER, question="?", user="ann", tenant="default")
 
 
 def test_lineage_survives_a_restart_of_service_and_state(
@@ -75,32 +78,34 @@ def test_a_state_server_that_swallows_everything_costs_one_deadline_not_the_answ
 
 def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
     async def keep() -> None:
-        answers = Answers(valkey.url, ttl_s=1, deadline_s=10)
-        await answers.put(ANSWER)
-        assert await answers.get("ans-1") == ANSWER
+        state = State(valkey.url, deadline_s=10)
+        answers = Answers(state, ttl_s=1)
+        await answers.put(RECORD)
+        assert await answers.get("ans-1") == RECORD
         await asyncio.sleep(1.2)
         assert await answers.get("ans-1") is None
         assert await answers.get("ans-unknown") is None
-        await answers.close()
+        await state.close()
 
     asyncio.run(keep())
 
 
 def test_the_embedded_server_keeps_its_answers_between_two_starts(tmp_path: Path) -> None:
-    async def put_and_get(url: str, put: bool) -> Answer | None:
-        answers = Answers(url, ttl_s=60, deadline_s=10)
+    async def put_and_get(url: str, put: bool) -> AnswerRecord | None:
+        state = State(url, deadline_s=10)
+        answers = Answers(state, ttl_s=60)
         try:
             if put:
-                await answers.put(ANSWER)
+                await answers.put(RECORD)
             return await answers.get("ans-1")
         finally:
-            await answers.close()
+            await state.close()
 
     for put in (True, False):
         server = EmbeddedValkey(tmp_path / "valkey")
         server.start()
         try:
-            assert asyncio.run(put_and_get(server.url, put)) == ANSWER
+            assert asyncio.run(put_and_get(server.url, put)) == RECORD
         finally:
             server.stop()
 
@@ -114,9 +119,10 @@ def test_a_second_process_uses_the_embedded_server_that_runs(tmp_path: Path) -> 
         second.stop()
 
         async def put() -> None:
-            answers = Answers(second.url, ttl_s=60, deadline_s=10)
-            await answers.put(ANSWER)
-            await answers.close()
+            state = State(second.url, deadline_s=10)
+            answers = Answers(state, ttl_s=60)
+            await answers.put(RECORD)
+            await state.close()
 
         asyncio.run(put())
     finally:
@@ -134,13 +140,13 @@ def test_an_unreachable_server_is_named_and_left_alone_for_a_moment(monkeypatch:
     async def ask() -> str:
         async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            answers = Answers(f"redis://127.0.0.1:{port}/0", ttl_s=1, deadline_s=10)
+            state = State(f"redis://127.0.0.1:{port}/0", deadline_s=10)
             with pytest.raises(Unavailable) as first:
-                await answers.ping()
+                await state.ping()
             for _ in range(20):
                 with pytest.raises(Unavailable):
-                    await answers.ping()
-            await answers.close()
+                    await state.ping()
+            await state.close()
             return str(first.value)
 
     assert "the state server fails" in asyncio.run(ask())

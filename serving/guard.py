@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access import ANYONE, Principal
 from serving.errors import error_response
 
 # What the cluster's probes and Prometheus read; none of it says anything about content.
@@ -26,6 +27,7 @@ class Guard:
         self._max = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["principal"] = ANYONE if self._key is None else Principal("operator", "admin")
         if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return

@@ -1,0 +1,43 @@
+"""Answers by id, for lineage, feedback and the cache: what was said to whom, kept for a while."""
+
+from pydantic import BaseModel, ConfigDict
+
+from serving.access import Principal
+from serving.answer import Answer
+from serving.state import PREFIX, State
+
+_PREFIX = PREFIX + "answer:"
+
+
+class AnswerRecord(BaseModel):
+    """An answer with what it answers, and whose it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    answer: Answer
+    question: str
+    user: str
+    tenant: str
+
+    def readable_by(self, principal: Principal) -> bool:
+        """Its asker and the admins of the tenant read an answer; nobody else learns that it exists."""
+        mine = self.user == principal.name or principal.may("admin")
+        return mine and self.tenant == principal.tenant
+
+
+class Answers:
+    """Keeps answer records. Every method raises Unavailable when the state server does not answer."""
+
+    def __init__(self, state: State, *, ttl_s: int) -> None:
+        self._state = state
+        self._ttl_s = ttl_s
+
+    async def put(self, record: AnswerRecord) -> None:
+        """Stores the record for its time to live."""
+        key, row = _PREFIX + record.answer.id, record.model_dump_json().encode()
+        await self._state.call(lambda redis: redis.set(key, row, ex=self._ttl_s))
+
+    async def get(self, answer_id: str) -> AnswerRecord | None:
+        """The record, or None when there is none of that id (any more)."""
+        row = await self._state.call(lambda redis: redis.get(_PREFIX + answer_id))
+        return None if row is None else AnswerRecord.model_validate_json(row)
