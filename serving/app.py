@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,9 +25,10 @@ from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
-from serving import chat, errors, lineage, openai_api, operations
+from serving import chat, errors, feedback_api, lineage, openai_api, operations
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.fusing import Finalists
 from serving.guard import Guard
@@ -50,7 +51,7 @@ class Parts:
 
     artifacts: Artifacts | None = None
     load: Load | None = None
-    model: LanguageModel | None = None
+    models: tuple[LanguageModel, ...] | None = None
     options: ServingOptions | None = None
 
 
@@ -72,17 +73,19 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache
         )
-        model = parts.model or _language_model(catalog, options)
+        models = _language_models(catalog, options) if parts.models is None else parts.models
         rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         state = State(url, deadline_s=options.state_s)
         answers = Answers(state, ttl_s=options.answer_ttl_s)
+        sanitizer = Sanitizer(settings.pseudonym_salt)
+        feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
         pipeline = Pipeline(
             metrics,
             options=options,
             search=settings.search,
-            finalists=Finalists(model, Sanitizer(settings.pseudonym_salt)),
+            finalists=Finalists(models, sanitizer),
             rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
         )
         coordinator = Coordinator(
@@ -94,19 +97,19 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             completer=partial(ask_to_stand_alone, rewording) if rewording else None,
         )
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
+            settings, options, catalog, artifacts, metrics, state, answers, feedbacks, follower, coordinator
         )
-        following = asyncio.create_task(follower.run())
+        working = [asyncio.create_task(part.run()) for part in (follower, feedbacks)]
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
             await coordinator.close()
             await follower.close()
             await state.close()
-            if model:
+            for model in models:
                 await model.close()
             if rewording:
                 rewording.close()
@@ -122,7 +125,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    for router in (chat.router, openai_api.router, lineage.router, operations.router):
+    for router in (chat.router, feedback_api.router, openai_api.router, lineage.router, operations.router):
         app.include_router(router)
     return app
 
@@ -161,13 +164,17 @@ def _rewording(settings: Settings, catalog: Catalog) -> LlmClient:
     return LlmClient(entry, settings.cache / "rewritings.sqlite", retry=RetryPolicy(attempts=1))
 
 
-def _language_model(catalog: Catalog, options: ServingOptions) -> LanguageModel | None:
+def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[LanguageModel, ...]:
+    """The finalist and its fallbacks; none where answers are extractive."""
     entry = catalog.model_d
     if not entry.uses_llm:
-        return None
+        return ()
     pool = ThreadPoolExecutor(1, "litellm")
     pool.submit(load_language_model)  # meanwhile the release loads, which takes longer
     pool.shutdown(wait=False)
-    return LiteLlm(
-        entry, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
+    return tuple(
+        LiteLlm(
+            model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
+        )
+        for model in (entry, *entry.fallbacks)
     )

@@ -35,6 +35,11 @@ class ServingOptions(BaseSettings):
     )
 
     answer_ttl_s: int = Field(30 * 86400, ge=1, description="How long an answer and its lineage are kept.")
+    feedback_export_s: float = Field(
+        300,
+        gt=0,
+        description="Seconds between two exports of feedback to raw/; each starts a cycle.",
+    )
     state_s: float = Field(0.5, gt=0, description="Deadline of one call to the Redis-protocol server.")
 
     max_question_characters: int = Field(4000, ge=1)

@@ -11,6 +11,7 @@ from alchemy.settings import Settings
 from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
+from serving.feedback import Feedbacks
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
@@ -26,6 +27,7 @@ class Services:
     metrics: Metrics
     state: State
     answers: Answers
+    feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
 
