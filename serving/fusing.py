@@ -46,6 +46,7 @@ class Fusion:
     unsupported: tuple[TextSpan, ...] = ()
     removed: list[str] = field(default_factory=list)  # kinds of what was filtered out
     degraded: str | None = None  # the feature that was missing
+    fell_back: bool = False  # the first model wrote nothing, another did
     waited_s: float = 0.0  # for the language model
 
     async def write(self) -> AsyncGenerator[str, None]:
@@ -57,6 +58,7 @@ class Fusion:
                     self.text += piece
                     yield piece
             if self.text:
+                self.fell_back = model is not self.finalists.models[0]
                 break
         if self.finalists.models:
             self._judge()
