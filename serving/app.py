@@ -5,7 +5,6 @@ Tests and other front ends hand in their own parts (`Parts`); whatever is None i
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +13,6 @@ from functools import partial
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
@@ -23,18 +21,22 @@ from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
-from serving import chat, errors, lineage, openai_api, operations
+from serving import chat, embeddings_api, errors, lineage, openai_api, operations
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.embeddings import Embeddings
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.guard import Guard
+from serving.health import Health
 from serving.loading import Loader
 from serving.metrics import Metrics
+from serving.observe import Observe
 from serving.options import ServingOptions, load_options
 from serving.released import Follower, Load
 from serving.services import Services
 from serving.state import State
 from serving.streams import ClientGone
+from serving.tracing import open_tracing
 from serving.valkey import EmbeddedValkey
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
                 log.error("answers go without history", extra={"reason": str(error)})
         url = settings.redis_url or (valkey.url if valkey else "")
         artifacts = parts.artifacts or Artifacts(
-            Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache
+            Store(settings.store_url, endpoint=settings.s3_endpoint, patience_s=options.store_s),
+            settings.cache,
         )
         model = parts.model or _language_model(catalog, options)
         rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
@@ -83,66 +86,47 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             model=model,
             rewriter=partial(rewrite_query, rewriting) if rewriting else None,
         )
+        embeddings = Embeddings(options)
+        health = Health(follower, artifacts, state, metrics, options, settings.search)
+        app.state.tracing = tracing = open_tracing(options.otlp_endpoint)
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
-        )
-        following = asyncio.create_task(follower.run())
+            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator, embeddings,
+            health,
+        )  # fmt: skip
+        watching = [asyncio.create_task(one.run()) for one in (follower, health)]
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            for task in watching:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             coordinator.close()
+            embeddings.close()
+            health.close()
             await follower.close()
             await state.close()
             if model:
                 await model.close()
             if rewriting:
                 rewriting.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
             if valkey:
                 await asyncio.to_thread(valkey.stop)
 
     app = FastAPI(title="Data Alchemy", version="0.1.0", lifespan=lifespan)
     app.add_middleware(Guard, api_key=settings.api_key, max_body_bytes=options.max_body_bytes)
-    app.add_middleware(Measure, metrics=metrics)
+    app.add_middleware(Observe, metrics=metrics)
     errors.install(app)
 
     @app.exception_handler(ClientGone)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    for router in (chat.router, openai_api.router, lineage.router, operations.router):
-        app.include_router(router)
+    for part in (chat, openai_api, embeddings_api, lineage, operations):
+        app.include_router(part.router)
     return app
-
-
-class Measure:
-    """Time and status of every request, by route, until the last byte of its answer."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            # The template, not the path: ids and unknown paths must not become labels.
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.latency.labels(route).observe(time.perf_counter() - started)
-            self._metrics.requests.labels(route, str(status)).inc()
 
 
 def _rewriting(settings: Settings, catalog: Catalog) -> LlmClient:

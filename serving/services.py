@@ -10,6 +10,8 @@ from alchemy.errors import BadInput
 from alchemy.settings import Settings
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.embeddings import Embeddings
+from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
@@ -27,6 +29,8 @@ class Services:
     answers: Answers
     follower: Follower
     coordinator: Coordinator
+    embeddings: Embeddings
+    health: Health
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""
