@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 MEASURES = ("ndcg_at_10", "recall_at_5", "recall_at_20", "mrr_at_10")
 
-_ROUND_S = 5.0  # between two looks at everything but the canary
+_ROUND_S = 1.0  # between two looks at everything but the canary
 _LAG_STEP_S = 0.1
 _LAG_STEPS = 600  # a minute: no scrape misses a blocked loop
 _PAIRS = 5000  # held-out pairs that are looked through for canaries
