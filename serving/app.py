@@ -17,21 +17,25 @@ from starlette.responses import Response
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import Unavailable
+from alchemy.retrieval.conversation import ask_to_stand_alone
 from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
+from alchemy.text.sanitize import Sanitizer
 from serving import chat, embeddings_api, errors, lineage, openai_api, operations
 from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.embeddings import Embeddings
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
+from serving.fusing import Finalists
 from serving.guard import Guard
 from serving.health import Health
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.observe import Observe
 from serving.options import ServingOptions, load_options
+from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
 from serving.state import State
@@ -72,19 +76,25 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             settings.cache,
         )
         model = parts.model or _language_model(catalog, options)
-        rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
+        rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         state = State(url, deadline_s=options.state_s)
         answers = Answers(state, ttl_s=options.answer_ttl_s)
-        coordinator = Coordinator(
-            follower,
-            answers,
+        pipeline = Pipeline(
             metrics,
             options=options,
             search=settings.search,
-            model=model,
-            rewriter=partial(rewrite_query, rewriting) if rewriting else None,
+            finalists=Finalists(model, Sanitizer(settings.pseudonym_salt)),
+            rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
+        )
+        coordinator = Coordinator(
+            follower,
+            pipeline,
+            answers,
+            metrics,
+            options=options,
+            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
         )
         embeddings = Embeddings(options)
         health = Health(follower, artifacts, state, metrics, options, settings.search)
@@ -101,15 +111,15 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            coordinator.close()
+            await coordinator.close()
             embeddings.close()
             health.close()
             await follower.close()
             await state.close()
             if model:
                 await model.close()
-            if rewriting:
-                rewriting.close()
+            if rewording:
+                rewording.close()
             if tracing:
                 await asyncio.to_thread(tracing.close)
             if valkey:
@@ -129,8 +139,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     return app
 
 
-def _rewriting(settings: Settings, catalog: Catalog) -> LlmClient:
-    """The finalist's model for rewriting: one attempt, the same words every time, kept on disk."""
+def _rewording(settings: Settings, catalog: Catalog) -> LlmClient:
+    """The finalist's model for questions: one attempt, the same words every time, kept on disk."""
     entry = catalog.model_d.model_copy(update={"temperature": 0.0})
     return LlmClient(entry, settings.cache / "rewritings.sqlite", retry=RetryPolicy(attempts=1))
 

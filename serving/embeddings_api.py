@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import BadInput, Unavailable
 from serving.errors import error_response
-from serving.openai_api import EMBEDDING_MODEL, usage
+from serving.openai_api import EMBEDDING_MODEL
 from serving.released import Floats
 from serving.services import Services, services
 from serving.streams import unless_gone
 from serving.tracing import note
+from serving.usage import usage
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -61,12 +62,18 @@ async def embeddings(
             message = f"dimensions must be {vectors.shape[1]}: the embedder's vectors are not shortened"
             return error_response(422, message, "invalid_value", param="dimensions")
         counted = usage("\n".join(texts), "", live)
-    del counted["completion_tokens"]
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
         for index, vector in enumerate(vectors)
     ]
-    return {"object": "list", "model": body.model, "release": live.id, "data": data, "usage": counted}
+    tokens = counted.prompt_tokens
+    return {
+        "object": "list",
+        "model": body.model,
+        "release": live.id,
+        "data": data,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "counted_by": counted.counted_by},
+    }
 
 
 def _texts(body: EmbeddingRequest, found: Services) -> list[str]:

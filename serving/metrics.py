@@ -139,9 +139,8 @@ def hub_overhead(seconds: Mapping[str, float]) -> float | None:
 
     `waiting` is the time in which nothing but the model was waited for, `total` the whole answer's.
     """
-    if "waiting" not in seconds:
-        return None
-    return max(seconds["total"] - seconds["waiting"], 0.0)
+    waiting = seconds.get("waiting", 0.0)
+    return max(seconds["total"] - waiting, 0.0) if waiting else None
 
 
 class _Ages(Collector):

@@ -6,9 +6,10 @@ from fastapi import Request
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
-from alchemy.errors import BadInput
+from alchemy.errors import BadInput, NotFound
 from alchemy.settings import Settings
-from serving.answers import Answers
+from serving.access import Principal
+from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
 from serving.embeddings import Embeddings
 from serving.health import Health
@@ -42,6 +43,13 @@ class Services:
         if messages > self.options.max_messages:
             raise BadInput(f"more than {self.options.max_messages} messages")
         return text
+
+    async def stored(self, answer_id: str, asker: Principal) -> AnswerRecord:
+        """The answer of that id. Raises NotFound where there is none that the asker may read."""
+        record = await self.answers.get(answer_id)
+        if record is None or not record.readable_by(asker):
+            raise NotFound(f"no answer {answer_id}; answers are kept for {self.options.answer_ttl_s} seconds")
+        return record
 
 
 def services(request: Request) -> Services:

@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 
-from serving.openai_api import estimate_tokens
+from serving.usage import estimate_tokens
 from tests.serving.conftest import QUOTE, QUOTED, Knowledge, Serve, Service, eventually
 
 QUESTION = "How often does the gateway retry?"
