@@ -11,7 +11,9 @@ from alchemy.settings import Settings
 from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
+from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
+from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
@@ -30,6 +32,8 @@ class Services:
     feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
+    embeddings: Embeddings
+    health: Health
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""
