@@ -23,9 +23,10 @@ from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
-from serving import chat, errors, lineage, openai_api, operations
+from serving import chat, errors, jobs_api, lineage, openai_api, operations, pages, passages, releases_api
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.guard import Guard
 from serving.loading import Loader
@@ -83,8 +84,9 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             model=model,
             rewriter=partial(rewrite_query, rewriting) if rewriting else None,
         )
+        dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
+            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator, dagster
         )
         following = asyncio.create_task(follower.run())
         try:
@@ -96,6 +98,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             coordinator.close()
             await follower.close()
             await state.close()
+            if dagster:
+                await dagster.aclose()
             if model:
                 await model.close()
             if rewriting:
@@ -112,8 +116,10 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    for router in (chat.router, openai_api.router, lineage.router, operations.router):
-        app.include_router(router)
+    routed = (chat, openai_api, lineage, passages, releases_api, jobs_api, operations)
+    for module in routed:
+        app.include_router(module.router)
+    pages.install(app)
     return app
 
 

@@ -10,6 +10,7 @@ from alchemy.errors import BadInput
 from alchemy.settings import Settings
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
@@ -27,6 +28,7 @@ class Services:
     answers: Answers
     follower: Follower
     coordinator: Coordinator
+    dagster: DagsterApi | None = None
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""
