@@ -9,7 +9,19 @@ from starlette.responses import Response
 
 from alchemy.catalog import Catalog
 from alchemy.settings import Settings
-from serving import chat, embeddings_api, errors, feedback_api, lineage, openai_api, operations
+from serving import (
+    chat,
+    embeddings_api,
+    errors,
+    feedback_api,
+    jobs_api,
+    lineage,
+    openai_api,
+    operations,
+    pages,
+    passages,
+    releases_api,
+)
 from serving.guard import Guard
 from serving.metrics import Metrics
 from serving.observe import Observe
@@ -18,7 +30,10 @@ from serving.streams import ClientGone
 from serving.tracing import open_tracing
 from serving.wiring import Parts, opened
 
-_PARTS = (chat, feedback_api, openai_api, embeddings_api, lineage, operations)
+_PARTS = (
+    *(chat, feedback_api, openai_api, embeddings_api, lineage, passages),
+    *(releases_api, jobs_api, operations),
+)
 
 
 def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None) -> FastAPI:
@@ -47,4 +62,5 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
 
     for part in _PARTS:
         app.include_router(part.router)
+    pages.install(app)
     return app

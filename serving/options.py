@@ -62,6 +62,14 @@ class ServingOptions(BaseSettings):
     tls_certificate: Path | None = Field(None, description="PEM chain; default: a self-signed one is made.")
     tls_key: Path | None = Field(None, description="PEM key of the certificate, not encrypted.")
 
+    dagster_url: str | None = Field(
+        None, pattern=r"^https?://", description="Dagster's webserver, where admins start cycles."
+    )
+    socket_questions: int = Field(4, ge=1, le=64, description="Questions of one WebSocket that run at once.")
+    socket_message_bytes: int = Field(64 << 10, ge=1024, description="Longest message of a WebSocket.")
+    socket_messages_per_minute: int = Field(120, ge=1, description="More of one WebSocket are refused.")
+    socket_idle_s: float = Field(600, gt=0, description="A WebSocket is closed that asks nothing so long.")
+
     max_question_characters: int = Field(4000, ge=1)
     max_messages: int = Field(64, ge=1)
     max_body_bytes: int = Field(256 << 10, ge=1024)

@@ -11,6 +11,7 @@ from alchemy.settings import Settings
 from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
 from serving.health import Health
@@ -34,6 +35,7 @@ class Services:
     coordinator: Coordinator
     embeddings: Embeddings
     health: Health
+    dagster: DagsterApi | None
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""

@@ -22,6 +22,7 @@ from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
@@ -91,6 +92,9 @@ async def opened(
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
         stack.callback(embeddings.close)
+        dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
+        if dagster:
+            stack.push_async_callback(dagster.aclose)
         watched = {"feedback": feedbacks}
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
@@ -109,6 +113,7 @@ async def opened(
             coordinator=coordinator,
             embeddings=embeddings,
             health=health,
+            dagster=dagster,
         )
 
 
