@@ -23,14 +23,16 @@ from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
-from serving import chat, errors, lineage, openai_api, operations
+from serving import auth_api, chat, errors, lineage, openai_api, operations, sessions_api, users_api
 from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.guard import Guard
+from serving.headers import DOCS
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions, load_options
+from serving.people import open_people
 from serving.released import Follower, Load
 from serving.services import Services
 from serving.state import State
@@ -73,7 +75,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         state = State(url, deadline_s=options.state_s)
-        answers = Answers(state, ttl_s=options.answer_ttl_s)
+        people = open_people(settings, options, state, metrics)
+        answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         coordinator = Coordinator(
             follower,
             answers,
@@ -82,9 +85,10 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             search=settings.search,
             model=model,
             rewriter=partial(rewrite_query, rewriting) if rewriting else None,
+            answered=people.answered,
         )
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
+            settings, options, catalog, artifacts, metrics, state, people, answers, follower, coordinator
         )
         following = asyncio.create_task(follower.run())
         try:
@@ -95,6 +99,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
                 await following
             coordinator.close()
             await follower.close()
+            people.close()
             await state.close()
             if model:
                 await model.close()
@@ -103,8 +108,15 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             if valkey:
                 await asyncio.to_thread(valkey.stop)
 
-    app = FastAPI(title="Data Alchemy", version="0.1.0", lifespan=lifespan)
-    app.add_middleware(Guard, api_key=settings.api_key, max_body_bytes=options.max_body_bytes)
+    app = FastAPI(
+        title="Data Alchemy",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=DOCS if settings.login == "open" else None,  # a browser could send no token to it
+        redoc_url=None,
+        responses=errors.RESPONSES,
+    )
+    app.add_middleware(Guard, max_body_bytes=options.max_body_bytes)
     app.add_middleware(Measure, metrics=metrics)
     errors.install(app)
 
@@ -112,8 +124,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    for router in (chat.router, openai_api.router, lineage.router, operations.router):
-        app.include_router(router)
+    for routes in (auth_api, users_api, sessions_api, chat, openai_api, lineage, operations):
+        app.include_router(routes.router)
     return app
 
 

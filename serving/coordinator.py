@@ -29,6 +29,7 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions
 from alchemy.text.language import is_chinese
+from serving.access import Principal
 from serving.answer import (
     Answer,
     Cited,
@@ -100,6 +101,7 @@ class Coordinator:
         search: SearchOptions,
         model: LanguageModel | None = None,
         rewriter: Callable[[str], Rewrite] | None = None,
+        answered: Callable[[Principal, str, Answer], None] = lambda *_: None,
     ) -> None:
         self._follower = follower
         self._answers = answers
@@ -108,6 +110,7 @@ class Coordinator:
         self._search = search
         self._model = model
         self._rewriter = rewriter
+        self._answered = answered
         self._rewritings = ThreadPoolExecutor(options.threads, "rewrite")
         self._searches = ThreadPoolExecutor(options.threads, "search")
         self._intuitions = ThreadPoolExecutor(options.threads, "intuition")
@@ -141,6 +144,7 @@ class Coordinator:
                         yield event
                 answer = await self._store(run, lease.live.id if lease else None)
                 run.outcome = "answered" if run.answerable else "declined"
+                self._answered(run.question.asker, run.question.text, answer)
                 yield Done(answer=answer)
         except Exception:
             run.outcome = "failed"

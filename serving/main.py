@@ -25,6 +25,7 @@ def run(settings: Settings) -> None:
             log_config=config,
             timeout_graceful_shutdown=15,
             server_header=False,
+            proxy_headers=False,  # whom to believe about addresses is ours to say (`addresses`)
         )
     )
     server.run()

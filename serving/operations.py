@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
 from alchemy.errors import Unavailable
+from serving.access import Admin
 from serving.services import Services, services
 
 router = APIRouter(tags=["operations"])
@@ -39,6 +40,7 @@ async def readyz(found: Annotated[Services, Depends(services)]) -> JSONResponse:
                 "release": follower.problem,
                 "parts": "; ".join(live.problems) if live else None,
                 "history": history,
+                **found.people.problems(),
             }.items()
             if problem
         },
@@ -56,7 +58,7 @@ async def metrics(found: Annotated[Services, Depends(services)]) -> Response:
 
 
 @router.post("/api/models/reload")
-async def reload(found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
+async def reload(_: Admin, found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
     """Looks at the champion alias now, and tries again a release that failed to load."""
     before = found.follower.current
     await found.follower.refresh(force=True)

@@ -12,6 +12,7 @@ from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import People
 from serving.released import Follower
 from serving.state import State
 
@@ -24,6 +25,7 @@ class Services:
     artifacts: Artifacts
     metrics: Metrics
     state: State
+    people: People
     answers: Answers
     follower: Follower
     coordinator: Coordinator
