@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,19 +19,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import Unavailable
+from alchemy.retrieval.conversation import ask_to_stand_alone
 from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
-from serving import chat, errors, jobs_api, lineage, openai_api, operations, pages, passages, releases_api
+from alchemy.text.sanitize import Sanitizer
+from serving import (
+    chat,
+    errors,
+    feedback_api,
+    jobs_api,
+    lineage,
+    openai_api,
+    operations,
+    pages,
+    passages,
+    releases_api,
+    socket,
+)
 from serving.answers import Answers
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
+from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
+from serving.fusing import Finalists
 from serving.guard import Guard
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions, load_options
+from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
 from serving.state import State
@@ -47,7 +64,7 @@ class Parts:
 
     artifacts: Artifacts | None = None
     load: Load | None = None
-    model: LanguageModel | None = None
+    models: tuple[LanguageModel, ...] | None = None
     options: ServingOptions | None = None
 
 
@@ -69,41 +86,59 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache
         )
-        model = parts.model or _language_model(catalog, options)
-        rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
+        models = _language_models(catalog, options) if parts.models is None else parts.models
+        rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         state = State(url, deadline_s=options.state_s)
         answers = Answers(state, ttl_s=options.answer_ttl_s)
-        coordinator = Coordinator(
-            follower,
-            answers,
+        sanitizer = Sanitizer(settings.pseudonym_salt)
+        feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
+        pipeline = Pipeline(
             metrics,
             options=options,
             search=settings.search,
-            model=model,
-            rewriter=partial(rewrite_query, rewriting) if rewriting else None,
+            finalists=Finalists(models, sanitizer),
+            rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
+        )
+        coordinator = Coordinator(
+            follower,
+            pipeline,
+            answers,
+            metrics,
+            options=options,
+            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
         )
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator, dagster
+            settings,
+            options,
+            catalog,
+            artifacts,
+            metrics,
+            state,
+            answers,
+            feedbacks,
+            follower,
+            coordinator,
+            dagster,
         )
-        following = asyncio.create_task(follower.run())
+        working = [asyncio.create_task(part.run()) for part in (follower, feedbacks)]
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
-            coordinator.close()
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+            await coordinator.close()
             await follower.close()
             await state.close()
             if dagster:
                 await dagster.aclose()
-            if model:
+            for model in models:
                 await model.close()
-            if rewriting:
-                rewriting.close()
+            if rewording:
+                rewording.close()
             if valkey:
                 await asyncio.to_thread(valkey.stop)
 
@@ -116,7 +151,10 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    routed = (chat, openai_api, lineage, passages, releases_api, jobs_api, operations)
+    routed = (
+        *(chat, socket, feedback_api, openai_api, lineage, passages),
+        *(releases_api, jobs_api, operations),
+    )
     for module in routed:
         app.include_router(module.router)
     pages.install(app)
@@ -151,19 +189,23 @@ class Measure:
             self._metrics.requests.labels(route, str(status)).inc()
 
 
-def _rewriting(settings: Settings, catalog: Catalog) -> LlmClient:
-    """The finalist's model for rewriting: one attempt, the same words every time, kept on disk."""
+def _rewording(settings: Settings, catalog: Catalog) -> LlmClient:
+    """The finalist's model for questions: one attempt, the same words every time, kept on disk."""
     entry = catalog.model_d.model_copy(update={"temperature": 0.0})
     return LlmClient(entry, settings.cache / "rewritings.sqlite", retry=RetryPolicy(attempts=1))
 
 
-def _language_model(catalog: Catalog, options: ServingOptions) -> LanguageModel | None:
+def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[LanguageModel, ...]:
+    """The finalist and its fallbacks; none where answers are extractive."""
     entry = catalog.model_d
     if not entry.uses_llm:
-        return None
+        return ()
     pool = ThreadPoolExecutor(1, "litellm")
     pool.submit(load_language_model)  # meanwhile the release loads, which takes longer
     pool.shutdown(wait=False)
-    return LiteLlm(
-        entry, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
+    return tuple(
+        LiteLlm(
+            model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
+        )
+        for model in (entry, *entry.fallbacks)
     )

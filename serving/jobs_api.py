@@ -46,7 +46,9 @@ class Watched(BaseModel):
 def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
     """The client, as a dependency. Raises Unavailable naming the setting where it is not set."""
     if found.dagster is None:
-        raise Unavailable("no Dagster is configured: set ALCHEMY_SERVING_DAGSTER_URL to its webserver's address")
+        raise Unavailable(
+            "no Dagster is configured: set ALCHEMY_SERVING_DAGSTER_URL to its webserver's address"
+        )
     return found.dagster
 
 

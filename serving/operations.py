@@ -39,6 +39,7 @@ async def readyz(found: Annotated[Services, Depends(services)]) -> JSONResponse:
                 "release": follower.problem,
                 "parts": "; ".join(live.problems) if live else None,
                 "history": history,
+                "feedback": found.feedbacks.problem,
             }.items()
             if problem
         },

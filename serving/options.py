@@ -30,7 +30,16 @@ class ServingOptions(BaseSettings):
     stall_s: float = Field(10, gt=0, description="Longest silence between two of its tokens.")
     answer_tokens: int = Field(1024, ge=16, description="Most tokens the finalist writes.")
 
+    resume_s: float = Field(
+        5, ge=0, le=300, description="How long a streamed answer goes on without a reader, who may come back."
+    )
+
     answer_ttl_s: int = Field(30 * 86400, ge=1, description="How long an answer and its lineage are kept.")
+    feedback_export_s: float = Field(
+        300,
+        gt=0,
+        description="Seconds between two exports of feedback to raw/; each starts a cycle.",
+    )
     state_s: float = Field(0.5, gt=0, description="Deadline of one call to the Redis-protocol server.")
 
     dagster_url: str | None = Field(

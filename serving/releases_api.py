@@ -133,9 +133,7 @@ class Moved(_Wire):
 
 
 @router.get("")
-async def releases(
-    _: Admin, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50
-) -> ReleaseList:
+async def releases(_: Admin, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
     """The newest releases, with the gate's verdict and what points at them."""
     live = found.follower.current
 
@@ -208,9 +206,7 @@ async def let_go(admin: Admin, found: Found, body: Move | None = None) -> Moved:
 
 
 @router.post("/{release_id}/promote")
-async def make_champion(
-    release_id: str, admin: Admin, found: Found, body: Promotion | None = None
-) -> Moved:
+async def make_champion(release_id: str, admin: Admin, found: Found, body: Promotion | None = None) -> Moved:
     """Makes a release the champion. 422 where the gate has not passed it and nobody forces it."""
     body = body or Promotion()
 
@@ -220,7 +216,9 @@ async def make_champion(
         gate = describe(artifacts, chosen)["gate"]
         passed = bool(gate and gate["passed"])
         if not passed and not body.force:
-            raise BadInput(f"the gate has not passed {chosen}; `force` and a `reason` promote it all the same")
+            raise BadInput(
+                f"the gate has not passed {chosen}; `force` and a `reason` promote it all the same"
+            )
         if not passed and not body.reason.strip():
             raise BadInput("a forced promotion needs a `reason`; it stands in the release's history")
         note = body.reason.strip() if passed else f"forced: {body.reason.strip()}"

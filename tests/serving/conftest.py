@@ -48,6 +48,7 @@ PATIENT: dict[str, Any] = {
     "first_token_s": 30.0,
     "stall_s": 30.0,
     "state_s": 10.0,
+    "resume_s": 0.5,
 }
 
 
