@@ -1,32 +1,17 @@
-"""The service as an ASGI app: `create_app` wires the parts, the lifespan starts and stops them.
-
-Tests and other front ends hand in their own parts (`Parts`); whatever is None is made from the settings.
-"""
+"""The service as an ASGI app: routes, middleware, and the lifespan around the parts (`wiring`)."""
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
-from alchemy.errors import Unavailable
-from alchemy.retrieval.conversation import ask_to_stand_alone
-from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
-from alchemy.store import Store
-from alchemy.synthesis.client import LlmClient, RetryPolicy
-from alchemy.text.sanitize import Sanitizer
 from serving import (
     chat,
+    embeddings_api,
     errors,
     feedback_api,
     jobs_api,
@@ -38,34 +23,18 @@ from serving import (
     releases_api,
     socket,
 )
-from serving.answers import Answers
-from serving.coordinator import Coordinator
-from serving.dagster_api import DagsterApi
-from serving.feedback import Feedbacks
-from serving.finalist import LanguageModel, LiteLlm, load_language_model
-from serving.fusing import Finalists
 from serving.guard import Guard
-from serving.loading import Loader
 from serving.metrics import Metrics
-from serving.options import ServingOptions, load_options
-from serving.pipeline import Pipeline
-from serving.released import Follower, Load
-from serving.services import Services
-from serving.state import State
+from serving.observe import Observe
+from serving.options import load_options
 from serving.streams import ClientGone
-from serving.valkey import EmbeddedValkey
+from serving.tracing import open_tracing
+from serving.wiring import Parts, opened
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Parts to use instead of those that the settings describe."""
-
-    artifacts: Artifacts | None = None
-    load: Load | None = None
-    models: tuple[LanguageModel, ...] | None = None
-    options: ServingOptions | None = None
+_PARTS = (
+    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
+    *(releases_api, jobs_api, operations),
+)
 
 
 def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None) -> FastAPI:
@@ -76,136 +45,23 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        valkey = None if settings.redis_url else EmbeddedValkey(settings.cache / "valkey")
-        if valkey:
-            try:
-                await asyncio.to_thread(valkey.start)
-            except Unavailable as error:
-                log.error("answers go without history", extra={"reason": str(error)})
-        url = settings.redis_url or (valkey.url if valkey else "")
-        artifacts = parts.artifacts or Artifacts(
-            Store(settings.store_url, endpoint=settings.s3_endpoint), settings.cache
-        )
-        models = _language_models(catalog, options) if parts.models is None else parts.models
-        rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
-        load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
-        follower = Follower(artifacts, load, metrics, options)
-        state = State(url, deadline_s=options.state_s)
-        answers = Answers(state, ttl_s=options.answer_ttl_s)
-        sanitizer = Sanitizer(settings.pseudonym_salt)
-        feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
-        pipeline = Pipeline(
-            metrics,
-            options=options,
-            search=settings.search,
-            finalists=Finalists(models, sanitizer),
-            rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
-        )
-        coordinator = Coordinator(
-            follower,
-            pipeline,
-            answers,
-            metrics,
-            options=options,
-            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
-        )
-        dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
-        app.state.services = Services(
-            settings,
-            options,
-            catalog,
-            artifacts,
-            metrics,
-            state,
-            answers,
-            feedbacks,
-            follower,
-            coordinator,
-            dagster,
-        )
-        working = [asyncio.create_task(part.run()) for part in (follower, feedbacks)]
-        try:
+        app.state.tracing = tracing = open_tracing(options.otlp_endpoint)
+        async with opened(settings, catalog, parts, options, metrics) as services:
+            app.state.services = services
             yield
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
-            await coordinator.close()
-            await follower.close()
-            await state.close()
-            if dagster:
-                await dagster.aclose()
-            for model in models:
-                await model.close()
-            if rewording:
-                rewording.close()
-            if valkey:
-                await asyncio.to_thread(valkey.stop)
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(title="Data Alchemy", version="0.1.0", lifespan=lifespan)
     app.add_middleware(Guard, api_key=settings.api_key, max_body_bytes=options.max_body_bytes)
-    app.add_middleware(Measure, metrics=metrics)
+    app.add_middleware(Observe, metrics=metrics)
     errors.install(app)
 
     @app.exception_handler(ClientGone)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    routed = (
-        *(chat, socket, feedback_api, openai_api, lineage, passages),
-        *(releases_api, jobs_api, operations),
-    )
-    for module in routed:
-        app.include_router(module.router)
+    for part in _PARTS:
+        app.include_router(part.router)
     pages.install(app)
     return app
-
-
-class Measure:
-    """Time and status of every request, by route, until the last byte of its answer."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            # The template, not the path: ids and unknown paths must not become labels.
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.latency.labels(route).observe(time.perf_counter() - started)
-            self._metrics.requests.labels(route, str(status)).inc()
-
-
-def _rewording(settings: Settings, catalog: Catalog) -> LlmClient:
-    """The finalist's model for questions: one attempt, the same words every time, kept on disk."""
-    entry = catalog.model_d.model_copy(update={"temperature": 0.0})
-    return LlmClient(entry, settings.cache / "rewritings.sqlite", retry=RetryPolicy(attempts=1))
-
-
-def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[LanguageModel, ...]:
-    """The finalist and its fallbacks; none where answers are extractive."""
-    entry = catalog.model_d
-    if not entry.uses_llm:
-        return ()
-    pool = ThreadPoolExecutor(1, "litellm")
-    pool.submit(load_language_model)  # meanwhile the release loads, which takes longer
-    pool.shutdown(wait=False)
-    return tuple(
-        LiteLlm(
-            model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
-        )
-        for model in (entry, *entry.fallbacks)
-    )

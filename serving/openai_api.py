@@ -28,6 +28,7 @@ from serving.services import Services, services
 from serving.streams import event_stream, frame, unless_gone
 
 MODEL = "data-alchemy"
+EMBEDDING_MODEL = f"{MODEL}-embedding"
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -83,9 +84,9 @@ class CompletionRequest(BaseModel):
 
 @router.get("/models")
 async def models(found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
-    """The expert, and one name per adapter of the release that serves."""
+    """The expert, one name per adapter of the release that serves, and what /v1/embeddings takes."""
     live = found.follower.current
-    names = [MODEL, *(f"{MODEL}/{name}" for name in (live.adapters if live else ()))]
+    names = [MODEL, *(f"{MODEL}/{name}" for name in (live.adapters if live else ())), EMBEDDING_MODEL]
     return {
         "object": "list",
         "data": [

@@ -3,7 +3,9 @@
 What the service shares with the rest (store, host, port, API key, Redis) is in `alchemy.settings`.
 """
 
-from pydantic import Field, ValidationError
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alchemy.errors import BadConfig
@@ -42,6 +44,24 @@ class ServingOptions(BaseSettings):
     )
     state_s: float = Field(0.5, gt=0, description="Deadline of one call to the Redis-protocol server.")
 
+    store_s: float = Field(
+        3, gt=0, description="Longest silence of the object store; then it is tried again later."
+    )
+    embed_s: float = Field(30, gt=0, description="Deadline of one call of /v1/embeddings.")
+
+    stale_after_s: float = Field(
+        7 * 86400, gt=0, description="Older raw data is named stale by /readyz; the service stays ready."
+    )
+    canary_s: float = Field(
+        60, ge=0, description="Between two known questions that watch the search; 0: none are asked."
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="Base URL of an OTLP/HTTP collector for traces, e.g. http://collector:4318."
+    )
+    tls: bool = Field(False, description="Serve HTTPS; on port 8443 unless ALCHEMY_PORT says otherwise.")
+    tls_certificate: Path | None = Field(None, description="PEM chain; default: a self-signed one is made.")
+    tls_key: Path | None = Field(None, description="PEM key of the certificate, not encrypted.")
+
     dagster_url: str | None = Field(
         None, pattern=r"^https?://", description="Dagster's webserver, where admins start cycles."
     )
@@ -53,7 +73,15 @@ class ServingOptions(BaseSettings):
     max_question_characters: int = Field(4000, ge=1)
     max_messages: int = Field(64, ge=1)
     max_body_bytes: int = Field(256 << 10, ge=1024)
+    max_embedding_texts: int = Field(256, ge=1, description="Texts in one call of /v1/embeddings.")
+    max_embedding_characters: int = Field(16_000, ge=1, description="Characters of one of them.")
     log_questions: bool = Field(False, description="Write question text to the log; off, it never is.")
+
+    @model_validator(mode="after")
+    def _a_certificate_has_its_key(self) -> "ServingOptions":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key come together")
+        return self
 
 
 def load_options() -> ServingOptions:

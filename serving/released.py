@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -97,7 +98,8 @@ class Lease:
         the index under it would crash the process.
         """
         self._held.take()
-        future = pool.submit(function, *args)
+        # With the request's context, so that log lines and spans of the thread are the request's.
+        future = pool.submit(copy_context().run, function, *args)
         future.add_done_callback(lambda _: self._held.give())
         result = asyncio.wrap_future(future)
         # A request may be gone before its thread fails: looking at the error here keeps asyncio quiet.

@@ -12,7 +12,9 @@ from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
+from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
+from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Follower
@@ -31,7 +33,9 @@ class Services:
     feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
-    dagster: DagsterApi | None = None
+    embeddings: Embeddings
+    health: Health
+    dagster: DagsterApi | None
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""

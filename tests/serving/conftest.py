@@ -31,9 +31,11 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
-from serving.app import Parts, create_app
+from serving.app import create_app
 from serving.options import ServingOptions
 from serving.released import Live, Message
+from serving.wiring import Parts
+from tests.serving.llm import Model, language_model
 
 # What the sentinel release ALPHA is quoted with.
 QUOTE = "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
@@ -283,6 +285,13 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
             server.should_exit = True
             thread.join(15)
             assert not thread.is_alive(), "the service did not stop"
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """A language model on loopback."""
+    with language_model() as server:
+        yield server
 
 
 Serve = Callable[..., Any]
