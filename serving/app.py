@@ -23,6 +23,7 @@ from serving import (
     passages,
     releases_api,
     sessions_api,
+    socket,
     users_api,
 )
 from serving.guard import Guard
@@ -36,7 +37,7 @@ from serving.wiring import Parts, opened
 
 _PARTS = (
     *(auth_api, users_api, sessions_api),
-    *(chat, feedback_api, openai_api, embeddings_api, lineage, passages),
+    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
     *(releases_api, jobs_api, operations),
 )
 

@@ -18,7 +18,7 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from alchemy.errors import ContractBroken, Unavailable
+from alchemy.errors import ContractBroken, NotFound, Unavailable
 from alchemy.retrieval.conversation import Turn, points_back, stand_alone
 from serving.access import Principal
 from serving.answer import (
@@ -42,6 +42,7 @@ from serving.options import ServingOptions
 from serving.pipeline import Pipeline, Step
 from serving.released import Follower, Lease, Live
 from serving.running import Running
+from serving.sessions import Sessions
 from serving.usage import usage
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Coordinator:
         follower: Follower,
         pipeline: Pipeline,
         answers: Answers,
+        sessions: Sessions,
         metrics: Metrics,
         *,
         options: ServingOptions,
@@ -108,6 +110,7 @@ class Coordinator:
         self._follower = follower
         self._pipeline = pipeline
         self._answers = answers
+        self._sessions = sessions
         self._metrics = metrics
         self._options = options
         self._answered = answered
@@ -235,6 +238,10 @@ class Coordinator:
         record = AnswerRecord(answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant)
         try:
             await self._answers.put(record)
+            if session := run.question.session:
+                await self._sessions.append(asker, session, run.question.text, answer)
+        except NotFound:
+            pass  # the conversation was deleted meanwhile, and stays so
         except Unavailable:
             run.lacking.append("history")
             return self._answer(run, live)

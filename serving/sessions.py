@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import NotFound
 from alchemy.quoting import Citation
+from alchemy.retrieval.conversation import Turn
 from serving.access import Principal
 from serving.answer import Answer
 from serving.sealing import Sealing
@@ -99,14 +99,6 @@ class Conversation(BaseModel):
     messages: list[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What the next question of a conversation refers to."""
-
-    role: Literal["user", "assistant"]
-    content: str
-
-
 class Sessions:
     """Every method raises Unavailable when the state server does not answer.
 
@@ -160,7 +152,10 @@ class Sessions:
         _, rows = await self._read(principal.owner, session_id, last)
         about = _about(principal.owner, session_id)
         found = (orjson.loads(self._sealing.open(row, about)) for row in rows)
-        return [Turn(row["role"], row["content"]) for row in found]
+        return [
+            Turn(row["role"], row["content"], row["citations"][0]["title"] if row.get("citations") else "")
+            for row in found
+        ]
 
     async def append(self, principal: Principal, session_id: str, question: str, answer: Answer) -> None:
         """Keeps a question and its answer; the first question is the title of a session that has none.

@@ -90,6 +90,7 @@ async def opened(
             follower,
             pipeline,
             answers,
+            people.sessions,
             metrics,
             options=options,
             answered=people.answered,
