@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import (
@@ -128,6 +128,15 @@ class Metrics:
             self.stage.labels(stage).observe(value)
         if (overhead := hub_overhead(seconds)) is not None:
             self.overhead.observe(overhead)
+
+    def streamed(self, pieces_at: Sequence[float]) -> None:
+        """Counts the tokens of one answer, given when each was sent, in seconds since the question."""
+        if not pieces_at:
+            return
+        self.tokens.inc(len(pieces_at))
+        self.first_token.observe(pieces_at[0])
+        if len(pieces_at) > 1:
+            self.token_seconds.observe((pieces_at[-1] - pieces_at[0]) / (len(pieces_at) - 1))
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""

@@ -71,9 +71,8 @@ def test_a_fault_of_ours_names_its_request_too(
 ) -> None:
     knowledge.champion()
     with serve() as service:
-        monkeypatch.setattr("serving.openai_api.usage", lambda *_: 1 / 0)
-        body = {"messages": [{"role": "user", "content": "?"}]}
-        response = service.http.post("/v1/chat/completions", json=body)
+        monkeypatch.setattr("serving.embeddings_api.usage", lambda *_: 1 / 0)
+        response = service.http.post("/v1/embeddings", json={"input": "?"})
     assert response.status_code == 500
     assert response.headers["x-request-id"].startswith("req-")
 
