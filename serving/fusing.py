@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Finalists:
     """Who writes, and what their words are filtered with."""
 
-    model: LanguageModel | None
+    models: tuple[LanguageModel, ...]  # asked in turn, where the one before wrote nothing
     sanitizer: Sanitizer
 
 
@@ -47,15 +47,22 @@ class Fusion:
     unsupported: tuple[TextSpan, ...] = ()
     removed: list[str] = field(default_factory=list)  # kinds of what was filtered out
     degraded: str | None = None  # the feature that was missing
+    fell_back: bool = False  # the first model wrote nothing, another did
     waited_s: float = 0.0  # for the language model
 
     async def write(self) -> AsyncGenerator[str, None]:
         """The pieces of the text as they come; closing it ends the model's call."""
-        if self.finalists.model is not None:
-            async with aclosing(self._written(self.finalists.model)) as pieces:
+        for model in self.finalists.models:
+            self.degraded = None
+            async with aclosing(self._written(model)) as pieces:
                 async for piece in pieces:
                     self.text += piece
                     yield piece
+            if self.text:
+                self.fell_back = model is not self.finalists.models[0]
+                break
+        if self.finalists.models:
+            self._judge()
             if not self.degraded:
                 return
             if self.text:
@@ -67,7 +74,7 @@ class Fusion:
             yield quotes
 
     async def _written(self, model: LanguageModel) -> AsyncGenerator[str, None]:
-        """What the model writes; sets everything that is known of it then."""
+        """What the model writes, filtered; `degraded` where it failed."""
         self.finalist = model.name
         call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model.name}
         filtering = OutputFilter(self.finalists.sanitizer, self.passages, self.removed)
@@ -80,8 +87,11 @@ class Fusion:
         except Unavailable as error:
             self.degraded = "finalist"
             log.warning("finalist failed", extra={"reason": str(error)})
+
+    def _judge(self) -> None:
+        """Whether what the model wrote is a refusal, cites anything, and where nothing supports it."""
         self.citations = cite(self.text, self.passages)
-        if refusal(self.question) in self.text and not self.citations:
+        if not self.citations and refusal(self.question) in self.text:
             self.answerable, self.degraded = False, None
             return
         self.unsupported = unsupported(self.text, self.passages)

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.access import ANYONE, Principal
 from serving.errors import error_response
 
-# What the cluster's probes and Prometheus read; none of it says anything about content.
-OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+# What the cluster's probes and Prometheus read, and the page; none of it says anything about content.
+OPEN = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 
 
 class Guard:
@@ -28,7 +28,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["principal"] = ANYONE if self._key is None else Principal("operator", "admin")
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith("/static/"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError, NotFound, Unavailable
@@ -79,6 +79,13 @@ def read_facts(artifacts: Artifacts, release_id: str) -> Facts:
     )
 
 
+class Watched(Protocol):
+    """A part of the service that says what is the matter with it."""
+
+    @property
+    def problem(self) -> str | None: ...
+
+
 class LoopLag:
     """How late the event loop wakes who asked to be woken: what blocks it shows here."""
 
@@ -109,7 +116,9 @@ class Health:
         metrics: Metrics,
         options: ServingOptions,
         search: SearchOptions,
+        watched: Mapping[str, Watched],
     ) -> None:
+        self._watched = watched
         self._follower = follower
         self._artifacts = artifacts
         self._state = state
@@ -211,6 +220,7 @@ class Health:
             "data": self._facts_problem or self._stale(),
             "search": missed if self._hit is False else None,
             "log": log_problem(),
+            **{name: part.problem for name, part in self._watched.items()},
         }
 
     def _stale(self) -> str | None:

@@ -75,6 +75,8 @@ class Making:
         """The answer that the fusion wrote."""
         if fusion.degraded:
             self.lacks(fusion.degraded)
+        if fusion.fell_back:
+            self.lacks("fallback")
         return Made(
             fusion.text,
             answerable=fusion.answerable,

@@ -37,6 +37,11 @@ class ServingOptions(BaseSettings):
     )
 
     answer_ttl_s: int = Field(30 * 86400, ge=1, description="How long an answer and its lineage are kept.")
+    feedback_export_s: float = Field(
+        300,
+        gt=0,
+        description="Seconds between two exports of feedback to raw/; each starts a cycle.",
+    )
     state_s: float = Field(0.5, gt=0, description="Deadline of one call to the Redis-protocol server.")
 
     store_s: float = Field(
@@ -56,6 +61,14 @@ class ServingOptions(BaseSettings):
     tls: bool = Field(False, description="Serve HTTPS; on port 8443 unless ALCHEMY_PORT says otherwise.")
     tls_certificate: Path | None = Field(None, description="PEM chain; default: a self-signed one is made.")
     tls_key: Path | None = Field(None, description="PEM key of the certificate, not encrypted.")
+
+    dagster_url: str | None = Field(
+        None, pattern=r"^https?://", description="Dagster's webserver, where admins start cycles."
+    )
+    socket_questions: int = Field(4, ge=1, le=64, description="Questions of one WebSocket that run at once.")
+    socket_message_bytes: int = Field(64 << 10, ge=1024, description="Longest message of a WebSocket.")
+    socket_messages_per_minute: int = Field(120, ge=1, description="More of one WebSocket are refused.")
+    socket_idle_s: float = Field(600, gt=0, description="A WebSocket is closed that asks nothing so long.")
 
     max_question_characters: int = Field(4000, ge=1)
     max_messages: int = Field(64, ge=1)

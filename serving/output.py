@@ -20,7 +20,7 @@ _APART = 3  # plain words after something odd, from which on nothing belongs to 
 _WORD = re.compile(r"\S+\s*")
 _PLAIN = re.compile(r"[^\W\d_]+[,.;!?，。；！？、’'\"”“-]*(?:[^\W\d_]+[,.;!?，。；！？、’'\"”]*)*\s+")
 _KEYWORD = re.compile(r"(?i)passw|secret|token|key|bearer|credential")
-_OPEN = re.compile(r"[\[<(`][^\]>)`]*\Z|-----BEGIN(?:(?!-----END)[\s\S])*\Z")
+_OPEN = re.compile(r"!?[\[<(`][^\]>)`]*\Z|-----BEGIN(?:(?!-----END)[\s\S])*\Z")
 _LINK = re.compile(r"\[([^\]\n]*)\]\(\s*(?:[a-z][a-z0-9+.-]*:|//)[^)\s]*[^)]*\)", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.|\bjavascript:|\bdata:)[^\s<>\"'`)\]，。；]+", re.IGNORECASE
@@ -56,6 +56,7 @@ class OutputFilter:
 
     def clean(self, text: str) -> str:
         """The whole text filtered; what is clean stays as it is."""
+        text = self._without("html", _TAG, text, lambda it: "" if ACTIVE.search(it[0]) else it[0])
         text = self._without("picture", _PICTURE, text, lambda found: found[1])
         text = self._without(
             "link", _LINK, text, lambda found: found[0] if self._held(found[0]) else found[1]
@@ -96,5 +97,5 @@ def _settled(text: str) -> int:
             odd = word.start() if plain >= _APART else odd
             plain = 0
         cut = word.end() if plain >= _APART else odd
-    open_at = _OPEN.search(text)
-    return min(cut, open_at.start()) if open_at else cut
+    open_at = _OPEN.search(text[:cut])  # brackets that close later, or never
+    return open_at.start() if open_at else cut

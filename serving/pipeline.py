@@ -5,7 +5,8 @@ Each step has a deadline and a degraded form, named in `degraded`:
     rewrite     no other words for the question came in time: its own words are searched
     retrieval   the search failed or was too slow: the question is declined, saying so
     intuition   the adapter failed or was too slow: the answer goes without
-    finalist    the language model failed: what it wrote so far, if anything, and then quotes
+    fallback    the first language model failed before its first word: the next one wrote
+    finalist    the language models failed: what the last wrote so far, if anything, and then quotes
     citations   the language model cited nothing that holds: quotes follow its text
 
 Closing the generator cancels all work.

@@ -11,7 +11,9 @@ from alchemy.settings import Settings
 from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
+from serving.feedback import Feedbacks
 from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
@@ -28,10 +30,12 @@ class Services:
     metrics: Metrics
     state: State
     answers: Answers
+    feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
     embeddings: Embeddings
     health: Health
+    dagster: DagsterApi | None
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""

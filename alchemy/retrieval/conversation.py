@@ -40,7 +40,7 @@ _POINTS_BACK = re.compile(
 _IDENTIFIER = re.compile(r"(?<![\w-])(?=[\w.-]*\d)[A-Za-z][\w.-]*\w|“[^”]+”|\"[^\"]+\"|`[^`]+`")
 _PROPER = re.compile(r"(?<=[a-z,] )[A-Z][\w-]+(?: [A-Z][\w-]+)*|\b[A-Z]{2,}[\w-]*|\b[A-Z][a-z]+[A-Z]\w*")
 _NOUN_PHRASE = re.compile(
-    r"(?i)\b(?:the|a|an|our|each|every|all|how\s+many|how\s+much|which|what)\s+((?:(?!(?:of|in|on|for|to|with|by|at|from|and|or|is|are|was|were"
+    r"(?i)\b(?:the|a|an|our|each|every|all|how\s+many|how\s+much)\s+((?:(?!(?:of|in|on|for|to|with|by|at|from|and|or|is|are|was|were"
     r"|do|does|did|has|have|had|be|been|can|could|should|will|would|must|use[sd]?|get|gets|that|which|when)\b)"
     r"[\w.-]+\s*){1,4})"
 )

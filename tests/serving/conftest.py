@@ -31,9 +31,10 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
-from serving.app import Parts, create_app
+from serving.app import create_app
 from serving.options import ServingOptions
 from serving.released import Live, Message
+from serving.wiring import Parts
 from tests.serving.llm import Model, language_model
 
 # What the sentinel release ALPHA is quoted with.
@@ -103,6 +104,8 @@ class Behavior:
     search: Callable[[str], object] = lambda _: None
     speak: Callable[[threading.Event], object] = lambda _: None
     load: Callable[[str], object] = lambda _: None
+    passages: list[Passage] = field(default_factory=list)  # what a release loaded from now on finds
+    documents: dict[str, list[Chunk]] = field(default_factory=dict)  # by id, where a test changes them
     searched: tuple[Filters, Filters] = (Filters(), Filters())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
@@ -162,6 +165,8 @@ class Knowledge:
         """A bundle whose every part says the marker of its release."""
         self.behavior.load(release_id)
         marker, behavior = self.markers[release_id], self.behavior
+        text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
+        passages = behavior.passages or [make_passage(text, document=f"jira:{marker}-1")]
         closed = threading.Event()
 
         def search(
@@ -174,10 +179,12 @@ class Knowledge:
             behavior.filters.append(filters)
             if "moon" in query or "月球" in query:
                 return found(answerable=False)
-            text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
             held, dropped = behavior.searched
-            passage = make_passage(text, document=f"jira:{marker}-1")
-            return replace(found(passage), filters=held, dropped=dropped)
+            return replace(found(*passages), filters=held, dropped=dropped)
+
+        def document(name: str) -> list[Chunk]:
+            own = [passage.chunk for passage in passages if passage.chunk.document_id == name]
+            return behavior.documents.get(name, own)
 
         def speak(
             messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
@@ -197,6 +204,7 @@ class Knowledge:
             release=read_release(self.artifacts, release_id),
             search=search,
             embed=embed,
+            document=document,
             adapters={"lora_adapter": speak},
             close=close,
         )
@@ -262,7 +270,7 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2, ws="none")
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

