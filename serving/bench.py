@@ -1,9 +1,9 @@
 """Load on a running service, as people make it: `alchemy bench`.
 
 Users ask, read the stream, and ask again (closed loop); or questions arrive at a rate whether earlier ones
-are answered or not (open loop). In an open loop a time is counted from when the question should have been sent:
-a service that stops answering for a second is charged for everybody who would have asked meanwhile, which a
-closed loop hides ("coordinated omission", Tene 2013).
+are answered or not (open loop). In an open loop a time is counted from when the question should have been
+sent: a service that stops answering for a second is charged for everybody who would have asked meanwhile,
+which a closed loop hides ("coordinated omission", Tene 2013).
 
 Times are in seconds. Time to first token is that of the first piece of text, time per output token the mean
 pause after it. Goodput is the share of all questions that got their whole answer within the objective.

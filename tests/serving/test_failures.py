@@ -146,7 +146,7 @@ def test_a_lost_state_server_costs_history_alone(
             heard = people.hears(lacks("history"))
             assert all(answer["answerable"] for answer in heard)
             eventually(lambda: "state server" in problems(service).get("history", ""))
-            eventually(lambda: 'problem{part="history"} 1.0' in service.metrics())
+            eventually(lambda: 'alchemy_problem{part="history"} 1.0' in service.metrics())
         recovered(f"a state server {fault}", lambda: whole(people.answers[-1]))
         people.hears(whole)
         eventually(lambda: "history" not in problems(service))
@@ -176,7 +176,7 @@ def test_a_lost_object_store_costs_new_releases_alone(
             eventually(lambda: "aliases cannot be read" in problems(service).get("release", ""))
             heard = people.hears(lacks("history"))
             assert {answer["release"] for answer in heard} == {first}
-            eventually(lambda: 'problem{part="release"} 1.0' in service.metrics())
+            eventually(lambda: 'alchemy_problem{part="release"} 1.0' in service.metrics())
             between.turn("pass")
             recovered(f"an object store in mode {fault}", lambda: people.answers[-1]["release"] == second)
             eventually(lambda: "release" not in problems(service))
@@ -267,7 +267,7 @@ def test_a_damaged_index_leaves_the_old_release_serving_and_a_damaged_adapter_co
                 knowledge.promote(second)
                 eventually(lambda: "not what was published" in problems(service).get("release", ""))
                 assert {answer["release"] for answer in people.hears(lacks("history"))} == {first}
-                eventually(lambda: 'problem{part="release"} 1.0' in service.metrics())
+                eventually(lambda: 'alchemy_problem{part="release"} 1.0' in service.metrics())
             recovered("a damaged index", lambda: people.answers[-1]["release"] == second)
             eventually(lambda: "release" not in problems(service))
             with damaged(artifacts, "lora_adapter", adapter, "adapter_model.safetensors"):
@@ -361,7 +361,7 @@ def test_a_full_disk_for_logs_costs_log_lines_alone(
             assert http.get("/readyz").status_code == 200
             people.hears(whole)
             size = log.stat().st_size
-            assert 'problem{part="log"} 1.0' in http.get("/metrics").text
+            assert 'alchemy_problem{part="log"} 1.0' in http.get("/metrics").text
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, unlimited)
             recovered("a full disk", lambda: "log" not in http.get("/readyz").json()["problems"])

@@ -98,7 +98,7 @@ def test_lines_that_cannot_be_written_are_counted_until_one_can(knowledge: Knowl
         assert ready.status_code == 200
         assert "No space left" in ready.json()["problems"]["log"]
         assert service.ask()["answerable"]
-        assert 'problem{part="log"} 1.0' in service.metrics()
+        assert 'alchemy_problem{part="log"} 1.0' in service.metrics()
         disk.full = False
         log.warning("written again")
         assert log_problem() is None
