@@ -49,6 +49,7 @@ from serving.usage import usage
 log = logging.getLogger(__name__)
 
 Completer = Callable[[str, Sequence[Turn]], str]  # blocks; whatever it raises is a failure
+Answered = Callable[[Principal, str, Answer], None]  # is told of every answer that was given
 
 _KEPT_S = 60.0  # how long the events of a finished answer can still be read
 
@@ -103,6 +104,7 @@ class Coordinator:
         metrics: Metrics,
         *,
         options: ServingOptions,
+        answered: Answered = lambda *_: None,
         completer: Completer | None = None,
     ) -> None:
         self._follower = follower
@@ -110,6 +112,7 @@ class Coordinator:
         self._answers = answers
         self._metrics = metrics
         self._options = options
+        self._answered = answered
         self._completer = completer
         self._underway: dict[str, Underway] = {}
         self._flights: dict[tuple[object, ...], Running[Step | Made]] = {}
@@ -134,7 +137,7 @@ class Coordinator:
     def find(self, answer_id: str, asker: Principal) -> Underway | None:
         """The answer of that id, where the asker has one under way or just had."""
         underway = self._underway.get(answer_id)
-        return underway if underway and underway.asker == asker else None
+        return underway if underway and underway.asker.owner == asker.owner else None
 
     async def answer(self, question: Question) -> Answer:
         """The whole answer at once. Raises Unavailable like `start`, ContractBroken on a fault of ours."""
@@ -178,6 +181,7 @@ class Coordinator:
                 )
                 yield Counted(usage=answer.usage)
                 run.outcome = "answered" if answer.answerable else "declined"
+                self._answered(run.question.asker, run.question.text, answer)
                 yield Done(answer=answer)
         except Exception:
             run.outcome = "failed"

@@ -68,6 +68,20 @@ class Metrics:
         self.degraded = Counter(
             "degraded", "Answers that went without a feature.", ("feature",), registry=self.registry
         )
+        self.logins = Counter(
+            "logins", "Tries to log in, by outcome: right, wrong, limited.", ("outcome",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "requests_refused", "Refused at the door: unrecognized, rate, at_once.", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.anomalies = Counter(
+            "anomalies", "Unusual ways of asking, by kind.", ("kind",), registry=self.registry
+        )
+        self.audit_lost = Counter(
+            "audit_entries_lost", "Audit entries that could not be written.", registry=self.registry
+        )
         self.in_flight = Gauge("questions_in_flight", "Questions in work.", registry=self.registry)
         self.release = Gauge(
             "release_info", "1 for the release that serves.", ("release",), registry=self.registry

@@ -27,10 +27,11 @@ from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.fusing import Finalists
-from serving.health import Health
+from serving.health import Health, Watched
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
@@ -71,9 +72,13 @@ async def opened(
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         stack.push_async_callback(follower.close)
-        answers = Answers(state, ttl_s=options.answer_ttl_s)
+        people = open_people(settings, options, state, metrics)
+        stack.callback(people.close)
+        answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
-        feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
+        feedbacks = Feedbacks(
+            state, people.sealing, artifacts.store, sanitizer, export_s=options.feedback_export_s
+        )
         pipeline = Pipeline(
             metrics,
             options=options,
@@ -87,6 +92,7 @@ async def opened(
             answers,
             metrics,
             options=options,
+            answered=people.answered,
             completer=partial(ask_to_stand_alone, rewording) if rewording else None,
         )
         stack.push_async_callback(coordinator.close)
@@ -95,7 +101,9 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched = {"feedback": feedbacks}
+        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
+        if settings.login == "required":
+            watched["revocation"] = state  # a token of somebody known goes on for its short life
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):
@@ -107,6 +115,7 @@ async def opened(
             artifacts=artifacts,
             metrics=metrics,
             state=state,
+            people=people,
             answers=answers,
             feedbacks=feedbacks,
             follower=follower,
