@@ -36,6 +36,7 @@ from serving.answer import (
     no_release,
 )
 from serving.answers import AnswerRecord, Answers
+from serving.logs import answer_id
 from serving.making import Made
 from serving.metrics import Metrics
 from serving.options import ServingOptions
@@ -43,6 +44,7 @@ from serving.pipeline import Pipeline, Step
 from serving.released import Follower, Lease, Live
 from serving.running import Running
 from serving.sessions import Sessions
+from serving.tracing import note, span
 from serving.usage import usage
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class _Run:
     standalone: str | None = None
     lacking: list[str] = field(default_factory=list)
     made: Made | None = None
-    wrote: bool = False
+    pieces_at: list[float] = field(default_factory=list)  # seconds since the question, of each token event
     outcome: str = "canceled"
 
     @property
@@ -161,16 +163,25 @@ class Coordinator:
     async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
         lease = self._follower.lease()
         release = lease.live.id if lease else None
+        answer_id.set(run.id)  # of this task and of what it starts
         try:
-            with lease or nullcontext():
+            with span("answer", {"gen_ai.operation.name": "chat"}), lease or nullcontext():
                 yield Started(id=run.id, release=release)
                 async with aclosing(self._steps(run, lease)) as steps:
                     async for step in steps:
-                        if isinstance(step, Token) and not run.wrote:
-                            run.wrote = True
-                            self._metrics.first_token.observe(run.elapsed)
+                        if isinstance(step, Token):
+                            run.pieces_at.append(run.elapsed)
                         yield self._now(step, run)
                 answer = await self._store(run, lease.live if lease else None)
+                note(
+                    {
+                        "gen_ai.response.id": answer.id,
+                        "gen_ai.response.model": answer.finalist,
+                        "gen_ai.data_source.id": release,
+                        "gen_ai.usage.input_tokens": answer.usage.prompt_tokens,
+                        "gen_ai.usage.output_tokens": answer.usage.completion_tokens,
+                    }
+                )
                 yield Counted(usage=answer.usage)
                 run.outcome = "answered" if answer.answerable else "declined"
                 self._answered(run.question.asker, run.question.text, answer)
@@ -283,8 +294,8 @@ class Coordinator:
         self._metrics.answers.labels(run.outcome).inc()
         for feature in run.degraded:
             self._metrics.degraded.labels(feature).inc()
-        for stage, seconds in run.seconds.items():
-            self._metrics.stage.labels(stage).observe(seconds)
+        self._metrics.spent(run.seconds)
+        self._metrics.streamed(run.pieces_at)
         fields = {
             "answer": run.id,
             "release": release,
