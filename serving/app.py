@@ -23,8 +23,9 @@ from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
 from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
-from serving import chat, errors, lineage, openai_api, operations
+from serving import cache_api, chat, errors, lineage, openai_api, operations
 from serving.answers import Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.guard import Guard
@@ -83,8 +84,9 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
             model=model,
             rewriter=partial(rewrite_query, rewriting) if rewriting else None,
         )
+        cache = CacheManager(state, metrics, options)
         app.state.services = Services(
-            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator
+            settings, options, catalog, artifacts, metrics, state, answers, follower, coordinator, cache
         )
         following = asyncio.create_task(follower.run())
         try:
@@ -112,7 +114,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     async def gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=499)  # nobody reads it; nginx's code, for the metrics
 
-    for router in (chat.router, openai_api.router, lineage.router, operations.router):
+    for router in (chat.router, openai_api.router, lineage.router, operations.router, cache_api.router):
         app.include_router(router)
     return app
 

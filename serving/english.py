@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise, takewhile
 from typing import Any
 
 from alchemy.retrieval.lexical import MONTHS, stem
@@ -27,7 +28,7 @@ _MODALS = {
 _AUXILIARIES = _BE | _DO | _HAVE | _MODALS.keys()
 _PAST = frozenset("was were did had".split())  # noqa: SIM905
 _ASKS = frozenset("who whose when where why how what which consequence".split())  # noqa: SIM905
-_ANYBODY = frozenset("i we you one people someone somebody anyone anybody".split())  # noqa: SIM905
+_IMPERSONAL = frozenset("i we you one".split())  # noqa: SIM905
 _GENITIVE = frozenset(("of", "for"))
 _PREPOSITIONS = frozenset(
     """in on at about from to into onto by than before after since until till during over under above below
@@ -158,7 +159,9 @@ def _tokens(text: str) -> list[str]:
             continue
         core = _END.sub("", chunk).lstrip("([{")
         if core.strip("-–—"):
-            found += _word(core.lower() if shouted else core, first=not found)
+            first = not found or found[-1] == _BREAK
+            counted = bool(found) and found[-1][-1].isdigit() and len(core) < 3  # 5 MB is not 5 Mb
+            found += [core] if counted else _word(core.lower() if shouted else core, first=first)
         if core != chunk.lstrip("([{") or not core.strip("-–—"):
             found.append(_BREAK)
     return found
@@ -179,11 +182,15 @@ def _word(word: str, *, first: bool) -> list[str]:
     if amount := _AMOUNT.fullmatch(word):
         number = amount["number"].rstrip(".,")
         number = number.replace(",", "") if _THOUSANDS.fullmatch(number.lstrip("+-")) else number
-        unit = (amount["unit"] or amount["coin"] or "").lower()
+        unit = amount["unit"] or amount["coin"]
         return [number, _UNITS.get(unit, unit)] if unit else [number]
     if acronyms := _ACRONYMS.fullmatch(word):
         return [acronyms[1].lower()]
-    grammar = lowered in _AUXILIARIES | _ANYBODY | _LINKS | _PREPOSITIONS | _DETERMINERS | {"it", "us", "of"}
+    grammar = lowered in _AUXILIARIES | _IMPERSONAL | _LINKS | _PREPOSITIONS | _DETERMINERS | {
+        "it",
+        "us",
+        "of",
+    }
     if grammar and word not in {"A", "I"} and (word.isupper() if first else word != lowered):
         return [f"^{lowered}"]  # the department IT, the month May
     if re.search(r"[\d_/\\@]|[a-z][A-Z]|[A-Z]{2}[a-z]", word) and not _KEY.fullmatch(word):
@@ -216,7 +223,7 @@ def _rewritten(tokens: list[str]) -> list[str]:
     for i, token in enumerate(found):
         if token in {"eur", "usd", "euro", "euros"} and i + 1 < len(found) and found[i + 1][0].isdigit():
             found[i], found[i + 1] = found[i + 1], token
-        if token == "min" and i and found[i - 1][0].isdigit():
+        if token in {"min"} and i and found[i - 1][0].isdigit():
             found[i] = "minute"
         after = found[i + 1] if i + 1 < len(found) else ""
         if token in {"get", "gets", "got"} and _participle(after) and _base(after) != after:
@@ -248,7 +255,7 @@ def _parts(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             yield link, part
             link, part = "", []
         elif token in _LINKS and (
-            not leads or token not in _ASKS or (token == "when" and several and after not in _AUXILIARIES)
+            not leads or token not in _ASKS or (token in _SAME_LINK and several and after not in _AUXILIARIES)
         ):
             if part or link:
                 yield link, part
@@ -263,9 +270,11 @@ def _parts(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _clause(link: str, tokens: list[str]) -> Clause:
     """One clause; see the module's docstring for what may move."""
-    lead = [t for t in tokens[: next((i for i, t in enumerate(tokens) if t in _ASKS), 0)]]
+    lead = list(takewhile((_PREPOSITIONS | _GENITIVE).__contains__, tokens))
+    if tokens[len(lead) : len(lead) + 1] == [] or tokens[len(lead)] not in _ASKS:
+        lead = []
     asks, rest = _asked(tokens[len(lead) :])
-    lead_phrases = tuple((word,) for word in lead if word in _PREPOSITIONS)
+    lead_phrases = tuple((word,) for word in lead)
     at = next((i for i, token in enumerate(rest) if token in _AUXILIARIES), None)
     if asks and rest[:1] in (["to"], ["by"]):
         clause = _act(rest[1:], gerund=rest[0] == "by")
@@ -289,7 +298,7 @@ def _asked(tokens: list[str]) -> tuple[str, list[str]]:
     if not tokens or tokens[0] not in _ASKS:
         return "", tokens
     first, rest = tokens[0], tokens[1:]
-    grammar = _AUXILIARIES | _ANYBODY | _DETERMINERS | {"to", "by", _BREAK}
+    grammar = _AUXILIARIES | _IMPERSONAL | _DETERMINERS | {"to", "by", _BREAK}
     if first == "how" and rest and rest[0] not in grammar:
         return f"how {rest[0]}", rest[1:]
     return ("which" if first == "what" else first), rest
@@ -297,7 +306,7 @@ def _asked(tokens: list[str]) -> tuple[str, list[str]]:
 
 def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) -> tuple[Clause, str]:
     """A clause with an auxiliary: what stands before it, the auxiliary, what stands after it."""
-    tables, marks = _tables(), set[str]()
+    marks = set[str]()
     for edge, words in ((0, before), (-1, rest)):
         if asks.startswith("how ") and words and words[edge] in _BOUNDS:
             marks.add(words.pop(edge))
@@ -311,7 +320,7 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
 
     take(auxiliary)
     rest, negated = (rest[1:], True) if rest[:1] == ["not"] else (rest, False)
-    pronoun = rest[0] if rest and rest[0] in _ANYBODY else ""
+    pronoun = rest[0] if rest and rest[0] in _IMPERSONAL else ""
     if pronoun:
         rest = rest[1:]
     while rest and (rest[0] == "not" or rest[0] in _ADVERBS or (pronoun and rest[0] in _MODALS)):
@@ -339,16 +348,16 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
     if pronoun and rest:
         if auxiliary in _HAVE:
             marks.add("perfect")
-        if rest[0] in {"have", "get"}:
-            return _noun([*before, *rest[1:]], marks), asks
+        if rest[0] in {"have", "get"}:  # do we have X, is there X
+            return _noun([*before, "there", *rest[1:]], marks | {"be"}), asks
         acted = _act([*rest[:1], *before, *rest[1:]])
         if pronoun in {"i", "you"} and asks in {"how", "where", "who", "which"}:
             marks.discard("should")  # what I should do is what I do
         return replace(acted, marks=(*marks, *acted.marks)), asks
-    if rest and (attribute := tables.predicates.get(rest[-1])) is not None and _asks_for_noun(asks):
+    if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
         asks = asks if asks == "how many" else "which"
-        owned = [*rest[:-1], *before, attribute] if attribute else [*rest[:-1], *before]
-        return _noun(owned, marks), asks
+        owned = [*rest[:-1], *before, *filter(None, [attribute])]
+        return _noun(owned, marks | {"be"}), asks
     if asks == "how long" and rest and rest[-1] == "take" and _gerund(rest[0]):
         acted = _act(rest[:-1], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
@@ -375,8 +384,7 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tup
             return _strict([*before, verb, *patient[len(before) :]], marks), asks
         if after[:1] == ["by"]:  # X is done by Y: Y does X
             return _strict([*after[1:], verb, *patient], marks), asks
-        acts = () if verb == "use" and after[:1] == ["for"] else (verb,)
-        return replace(_noun([*patient, *after], marks), acts=acts), asks
+        return replace(_noun([*patient, *after], marks), acts=(verb,)), asks
     if rest[:1] == ["@me"] and _gerund(rest[1] if rest[1:] else ""):
         acted = _act([rest[1], *before, *rest[2:]], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
@@ -384,8 +392,8 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tup
         return _strict([*before, _base(rest[0]), *rest[1:]], marks), asks
     adjective = asks.removeprefix("how ")
     if adjective != asks and not before and (attribute := _tables().attributes.get(adjective)):
-        return _noun([*tokens, attribute], marks), "which"
-    return _noun(tokens, marks), asks
+        return _noun([*tokens, attribute], marks | {"be"}), "which"
+    return _noun(tokens, marks | {"be"}), asks
 
 
 def _act(tokens: list[str], *, gerund: bool = False) -> Clause:
@@ -407,8 +415,9 @@ def _plain(tokens: list[str]) -> Clause:
 def _noun(tokens: Sequence[str], marks: set[str]) -> Clause:
     """Nouns and their phrases without a verb between them, where "X of Y" is "Y X"."""
     parts: list[tuple[list[str], list[list[str]]]] = [([], [[]])]
-    for token in tokens:
-        if token in _PREPOSITIONS:
+    for token, after in pairwise([*tokens, "in"]):
+        # A preposition without its noun asks for that: whom do we pay, and whom do we pay for?
+        if token in _PREPOSITIONS or (token in _GENITIVE and after in _PREPOSITIONS):
             parts.append(([token], [[]]))
         elif token in _GENITIVE:
             parts[-1][1].append([])
@@ -479,5 +488,8 @@ def _before_noun(word: str) -> bool:
     return word in _DETERMINERS | _PREPOSITIONS | _GENITIVE | {"and", "or"}
 
 
-def _asks_for_noun(asks: str) -> bool:
-    return asks in {"which", "how much", "how long", "how many"}
+def _attribute(asks: str, before: Sequence[str], verb: str) -> str | None:
+    """The noun of "what does X <verb>"; None where that is no way to ask for a noun."""
+    if asks not in {"which", "how much", "how long", "how many"} or (verb == "have" and not before):
+        return None
+    return _tables().predicates.get(verb)

@@ -9,6 +9,7 @@ from alchemy.catalog import Catalog
 from alchemy.errors import BadInput
 from alchemy.settings import Settings
 from serving.answers import Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.metrics import Metrics
 from serving.options import ServingOptions
@@ -27,6 +28,7 @@ class Services:
     answers: Answers
     follower: Follower
     coordinator: Coordinator
+    cache: CacheManager
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""
