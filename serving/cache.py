@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alchemy.errors import Unavailable
 from serving import cache_scripts as scripts
 from serving.answer import Answer
-from serving.equivalence import depends_on_today, meaning, normalized
+from serving.equivalence import depends_on_today, meaning, normalized, plain_wording
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.state import PREFIX, State
@@ -265,7 +265,7 @@ class CacheManager:
 
     async def _embedded(self, question: str, embed: Embed) -> Floats | None:
         try:
-            return (await embed([question]))[0]
+            return (await embed([plain_wording(question)]))[0]
         except Exception as error:  # a cache that cannot embed is no reason to fail an answer
             log.warning("the cache cannot embed", extra={"reason": repr(error)})
             return None

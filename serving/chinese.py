@@ -9,7 +9,8 @@ arguments, and where they stand says who does what to whom.
 import re
 from functools import cache
 
-from serving.english import Clause, rewordings
+from serving.english import Clause
+from serving.rewording import rewordings
 
 _DIGITS = {character: digit for digit, character in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
@@ -22,6 +23,17 @@ _PIECE = re.compile(r"[A-Za-z0-9]+(?:[-._/:@][A-Za-z0-9]+)*|\S")
 
 def sequence(text: str) -> tuple[Clause, ...]:
     """One clause of a Chinese (or mixed) question in NFKC; () where nothing is asked about."""
+    text = wording(text)
+    asks = "".join(sorted(set(_ADVERB.findall(text))))
+    text = _ADVERB.sub("", text)
+    if agent := _AGENT.match(text):  # X由谁负责 asks what 谁负责X asks
+        text = f"{agent['who']}{agent['does']}{agent['what']}"
+    words = tuple(piece.lower() if _plain(piece) else piece for piece in _PIECE.findall(_arabic(text)))
+    return (Clause(asks=asks, words=words),) if words else ()
+
+
+def wording(text: str) -> str:
+    """The question without politeness and with the phrases of the tables in one form."""
     rows = rewordings()["chinese"]
     frames, asides, phrases = _patterns()
     text = _PUNCTUATION.sub(" ", text).strip()
@@ -29,13 +41,7 @@ def sequence(text: str) -> tuple[Clause, ...]:
         text = rest
     # Between letters and digits a blank parts words; beside a Chinese character it means nothing.
     text = re.sub(r"(?<=[^\x00-\x7f]) | (?=[^\x00-\x7f])", "", asides.sub("", text))
-    text = phrases.sub(lambda match: rows["phrases"][match[0]], text)
-    asks = "".join(sorted(set(_ADVERB.findall(text))))
-    text = _ADVERB.sub("", text)
-    if agent := _AGENT.match(text):  # X由谁负责 asks what 谁负责X asks
-        text = f"{agent['who']}{agent['does']}{agent['what']}"
-    words = tuple(piece.lower() if _plain(piece) else piece for piece in _PIECE.findall(_arabic(text)))
-    return (Clause(asks=asks, words=words),) if words else ()
+    return phrases.sub(lambda match: rows["phrases"][match[0]], text)
 
 
 @cache
