@@ -21,6 +21,7 @@ from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
@@ -35,6 +36,7 @@ from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
+from serving.sharing import Sharing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 
@@ -86,15 +88,16 @@ async def opened(
             finalists=Finalists(models, sanitizer),
             rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
         )
+        cache = CacheManager(state, metrics, options)
         coordinator = Coordinator(
             follower,
-            pipeline,
+            Sharing(pipeline, cache, follower),
             answers,
             people.sessions,
             metrics,
             options=options,
             answered=people.answered,
-            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
+            completer=partial(pipeline.in_words, ask_to_stand_alone, rewording) if rewording else None,
         )
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
@@ -124,6 +127,7 @@ async def opened(
             embeddings=embeddings,
             health=health,
             dagster=dagster,
+            cache=cache,
         )
 
 
