@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -54,15 +55,12 @@ def make_citation(document: str, start: int = 0) -> Citation:
 Test = Callable[[CacheManager, State], Awaitable[None]]
 
 
-def with_cache(
-    valkey: Valkey, test: Test, *, clock: Callable[[], float] | None = None, **options: Any
-) -> None:
+def with_cache(valkey: Valkey, test: Test, *, clock: Callable[[], float] = time.time, **options: Any) -> None:
     """Runs the test with a cache of its own metrics on the server."""
 
     async def run() -> None:
         state = State(valkey.url, deadline_s=30)
-        chosen = ServingOptions(**options)
-        cache = CacheManager(state, Metrics(), chosen, **({"clock": clock} if clock else {}))
+        cache = CacheManager(state, Metrics(), ServingOptions(**options), clock=clock)
         try:
             await test(cache, state)
         finally:
@@ -84,22 +82,22 @@ def test_the_same_letters_are_an_exact_hit_without_embedding(valkey: Valkey) -> 
 
 
 def test_other_words_are_a_semantic_hit_only_above_the_cosine(valkey: Valkey) -> None:
-    async def apart(texts: list[str]) -> Any:
-        """A vector that lies at exactly 0.92 to the stored one."""
-        return np.array([[0.92, np.sqrt(1 - 0.92**2)]], np.float32)
+    def constant(*vector: float) -> Any:
+        async def embed(texts: list[str]) -> Any:
+            return np.array([vector], np.float32)
 
-    async def axis(texts: list[str]) -> Any:
-        return np.array([[1.0, 0.0]], np.float32)
+        return embed
 
     async def test(cache: CacheManager, _: State) -> None:
-        await cache.keep(ASKED, SCOPE, axis, make_answer())
-        hit = await cache.find(REPHRASED, SCOPE, axis)
+        await cache.keep(ASKED, SCOPE, constant(1, 1, 1, 1), make_answer())
+        assert await cache.find(REPHRASED, SCOPE, constant(1, 0, 0, 0)) is None  # exactly 0.5
+        hit = await cache.find(REPHRASED, SCOPE, constant(1, 1, 0, 0))
         assert hit
         assert (hit.tier, hit.question) == ("semantic", ASKED)
-        assert hit.similarity == pytest.approx(1)
-        assert await cache.find(REPHRASED, SCOPE, apart) is None
+        assert hit.similarity == pytest.approx(0.5**0.5)
 
-    with_cache(valkey, test, cache_similarity=float(np.float32(0.92)))
+    assert ServingOptions().cache_similarity == 0.92
+    with_cache(valkey, test, cache_similarity=0.5)
 
 
 def test_the_guard_refuses_what_the_cosine_takes_for_the_same(valkey: Valkey) -> None:
@@ -350,12 +348,11 @@ def test_a_record_under_the_key_of_another_question_or_scope_is_not_given_out(va
         first, second = [key async for key in state._redis.scan_iter(f"{PREFIX}cache:*:e:*")]
         record = await state.call(lambda redis: redis.hget(first, "record"))
         await state.call(lambda redis: redis.hset(second, "record", record))
-        found = [await cache.find(question, SCOPE, same) for question in ("Who pays?", "Who sings?")]
+        questions = ("Who pays?", "Who sings?")
+        found = [await cache.find(question, SCOPE, same) for question in questions]
         assert sum(hit is not None for hit in found) == 1
         await state.call(lambda redis: redis.hset(first, "record", record.replace(b'"default"', b'"other"')))
-        assert [await cache.find(question, SCOPE, same) for question in ("Who pays?", "Who sings?")] == [
-            None
-        ] * 2
+        assert not any([await cache.find(question, SCOPE, same) for question in questions])
 
     with_cache(valkey, test)
 
@@ -406,7 +403,7 @@ def test_answers_agree_by_spans_where_they_are_quotes_and_by_documents_where_a_m
 
 def test_the_interval_is_that_of_wilson() -> None:
     assert wilson(0, 10) == pytest.approx((0, 0, 0.2775), abs=1e-3)  # Wilson 1927; R: prop.test(0, 10)
-    assert wilson(10, 10)[2] == 1
+    assert wilson(10, 10) == pytest.approx((1, 0.7225, 1), abs=1e-3)
 
 
 def test_an_admin_sees_and_empties_what_the_tenant_has(
