@@ -32,6 +32,7 @@ from serving.english_words import (
 )
 from serving.rewording import Words
 
+_SEAM = "|"
 _SAME_LINK = {"when": "if", "whenever": "if"}
 _BOUNDS = frozenset(("maximum", "minimum"))
 _ADVERBS = frozenset("still already always also usually often never ever automatically".split())  # noqa: SIM905
@@ -97,7 +98,7 @@ def _clause(link: str, tokens: list[str]) -> Clause:
         lead = []
     asks, rest = _asked(tokens[len(lead) :])
     lead_phrases = tuple((word,) for word in lead)
-    at = next((i for i, token in enumerate(rest) if token in AUXILIARIES), None)
+    at = next((i for i in range(len(rest)) if _is_auxiliary(rest, i)), None)
     if asks and rest[:1] in (["to"], ["by"]):
         clause = _act(rest[1:], gerund=rest[0] == "by")
     elif at is None:
@@ -111,6 +112,14 @@ def _clause(link: str, tokens: list[str]) -> Clause:
         marks.discard("can")  # how can I, how do I, how to; how many can I at most
     phrases = tuple(sorted((*clause.phrases, *lead_phrases)))
     return replace(clause, link=link, asks=asks, marks=tuple(sorted(marks)), phrases=phrases)
+
+
+def _is_auxiliary(tokens: Sequence[str], at: int) -> bool:
+    """Whether the word helps another verb; "have" is most often a verb itself."""
+    if tokens[at] not in HAVE or at == 0:
+        return tokens[at] in AUXILIARIES
+    after = tokens[at + 1] if at + 1 < len(tokens) else ""
+    return is_participle(after) or after in IMPERSONAL | _ADVERBS | {"been", "not"}
 
 
 def _asked(tokens: list[str]) -> tuple[str, list[str]]:
@@ -172,7 +181,7 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
             marks.add("perfect")
         if rest[0] in {"have", "get"}:  # do we have X, is there X
             return _noun([*before, "there", *rest[1:]], marks | {"be"}), asks
-        acted = _act([*rest[:1], *before, *rest[1:]])
+        acted = _act([rest[0], *_joined(before, rest[1:])])
         if pronoun in {"i", "you"} and asks in {"how", "where", "who", "which"}:
             marks.discard("should")  # what I should do is what I do
         return replace(acted, marks=(*marks, *acted.marks)), asks
@@ -185,37 +194,45 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if auxiliary in HAVE:
         marks.add("perfect")
-    return _strict([*before, *rest], marks), asks
+    return _strict(_joined(before, rest), marks), asks
 
 
 def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tuple[Clause, str]:
     """A clause with a form of "be": done, doing, or simply being."""
-    tokens = [*before, *rest]
-    end = next((i for i, t in enumerate(tokens) if t in PREPOSITIONS and t not in {"in", "on", "at"}), None)
+    end = next((i for i, t in enumerate(rest) if t in PREPOSITIONS - {"in", "on", "at"}), None)
     done = [
         i
-        for i, token in enumerate(tokens[:end])
-        if i >= len(before) and is_participle(token) and (i == 0 or not _before_noun(tokens[i - 1]))
+        for i, token in enumerate(rest[:end])
+        if is_participle(token) and (i == 0 or not _before_noun(rest[i - 1]))
     ]
     if done:
         at = done[-1]
-        verb, patient, after = base(tokens[at]), tokens[:at], tokens[at + 1 :]
+        verb, patient, after = base(rest[at]), rest[:at], rest[at + 1 :]
         while patient and patient[-1] in _ADVERBS | {"not"}:
             marks.add(patient.pop())
         if after == ["by"]:  # which Y is X done by
-            return _strict([*before, verb, *patient[len(before) :]], marks), asks
+            return _strict([*before, verb, *patient], marks), asks
         if after[:1] == ["by"]:  # X is done by Y: Y does X
-            return _strict([*after[1:], verb, *patient], marks), asks
-        return replace(_noun([*patient, *after], marks), acts=(verb,)), asks
+            return _strict([*after[1:], verb, *_joined(before, patient)], marks), asks
+        return replace(_noun(_joined(before, [*patient, *after]), marks), acts=(verb,)), asks
     if rest[:1] == ["@me"] and is_gerund(rest[1] if rest[1:] else ""):
-        acted = _act([rest[1], *before, *rest[2:]], gerund=True)
+        acted = _act([rest[1], *_joined(before, rest[2:])], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if rest and asks and is_gerund(rest[0]):
         return _strict([*before, base(rest[0]), *rest[1:]], marks), asks
     adjective = asks.removeprefix("how ")
     if adjective != asks and not before and (attribute := rewording.english().attributes.get(adjective)):
-        return _noun([*tokens, attribute], marks | {"be"}), "which"
-    return _noun(tokens, marks | {"be"}), asks
+        return _noun([*rest, attribute], marks | {"be"}), "which"
+    return _noun(_joined(before, rest), marks | {"be"}), asks
+
+
+def _joined(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """What stands before and after a verb that went. The seam stays: it says who does what to whom.
+
+    "Which customers do partners call?" is not "which customer partners call?"
+    """
+    seam = before and after and after[0] not in PREPOSITIONS | GENITIVE
+    return [*before, *([_SEAM] if seam else []), *after]
 
 
 def _act(tokens: list[str], *, gerund: bool = False) -> Clause:

@@ -21,7 +21,7 @@ MODALS = {
 AUXILIARIES = BE | _DO | HAVE | MODALS.keys()
 PAST = frozenset("was were did had".split())  # noqa: SIM905
 ASKS = frozenset("who whose when where why how what which consequence".split())  # noqa: SIM905
-IMPERSONAL = frozenset("i we you one".split())  # noqa: SIM905
+IMPERSONAL = frozenset("i we you".split())  # noqa: SIM905
 GENITIVE = frozenset(("of", "for"))
 PREPOSITIONS = frozenset(
     """in on at about from to into onto by than before after since until till during over under above below

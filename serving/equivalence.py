@@ -10,6 +10,7 @@ Not for how alike questions are; that is the embedder's to say.
 """
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from serving import chinese, english
 from serving.english import Clause
 
 _SPACE = re.compile(r"\s+")
+_WORD = re.compile(r"\w")
 _ENDING = re.compile(r"[\s?!.。？！]+\Z")
 _DAYS = "mon|tues|wednes|thurs|fri|satur|sun"
 _RELATIVE = re.compile(
     r"(?i)\b(?:today|yesterday|tomorrow|tonight|ago|recent|recently|lately|upcoming|(?:last|this|next|past|"
     r"coming|previous|current) (?:\w+ )?(?:night|morning|afternoon|evening|day|week|weekend|month|quarter|"
     rf"year|season|sprint)s?|(?:{_DAYS})day|{'|'.join(name for name in MONTHS if len(name) > 3)})\b"
-    r"|\bMay\b|[今昨明前后]天|[今去明前]年|[上下本这][个]?(?:周|星期|礼拜|月|季|年)|最近|近期|刚才|过去|未来"
+    r"|(?-i:\bMay\b)|[今昨明前后]天|[今去明前]年|[上下本这][个]?(?:周|星期|礼拜|月|季|年)|最近|近期|刚才|过去|未来"
     r"|周[一二三四五六日末]|星期[一二三四五六日天]|(?<!年)(?<!年 )(?:\d{1,2}|[一二三四五六七八九十]{1,2})月"
 )
 
@@ -47,7 +49,8 @@ def meaning(question: str) -> Meaning | None:
     """The question's meaning; None where it has no words of its own to compare."""
     text = unicodedata.normalize("NFKC", question)
     found = chinese.sequence(text) if is_chinese(text) else english.clauses(text)
-    return Meaning(found) if any(clause.words or clause.phrases for clause in found) else None
+    said = "".join(word for c in found for word in (*c.words, *itertools.chain(*c.phrases)))
+    return Meaning(found) if _WORD.search(said) else None
 
 
 def plain_wording(question: str) -> str:
