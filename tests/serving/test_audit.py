@@ -49,7 +49,7 @@ def test_files_rotate_and_the_oldest_goes(tmp_path: Path, open_audit: Callable[.
     for number in range(200):
         audit.record("answer", ANN, answer=f"ans-{number}")
         if number % 10 == 9:  # not all in one batch
-            eventually(lambda: audit._entries.empty())
+            eventually(audit._entries.empty)
     audit.close()
     files = sorted(path.name for path in (tmp_path / "log").iterdir())
     assert files == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2", "audit.jsonl.3"]
