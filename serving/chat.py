@@ -1,15 +1,17 @@
-"""`POST /api/chat`: a question in, a cited answer or its events out."""
+"""`POST /api/chat`: a question in, a cited answer or its events out, which may be read again or stopped."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
 
+from alchemy.errors import NotFound
 from serving.access import Asker
-from serving.answer import Answer, Filters, Question
-from serving.coordinator import Coordinator
+from serving.answer import Answer, Done, Filters, Question
+from serving.coordinator import Underway
 from serving.services import Services, services
 from serving.streams import event_stream, frame, unless_gone
 
@@ -32,8 +34,8 @@ async def chat(
 ) -> Answer | Response:
     """Answers from the released knowledge base, or says that it does not know.
 
-    With `stream`, server-sent events with increasing ids: status, sources, token, citation, and last done
-    (the whole answer) or error.
+    With `stream`, server-sent events with increasing ids: started, status, sources, token, citation, usage,
+    and last done (the whole answer), error or stopped.
     """
     question = Question(
         text=found.checked_question(body.question),
@@ -42,15 +44,44 @@ async def chat(
         intuition=body.intuition,
         asker=asker,
     )
-    found.coordinator.admit()
-    if body.stream:
-        return event_stream(_frames(found.coordinator, question))
-    return await unless_gone(request, found.coordinator.answer(question))
+    if not body.stream:
+        return await unless_gone(request, found.coordinator.answer(question))
+    return event_stream(frames(found.coordinator.start(question, linger_s=found.options.resume_s)))
 
 
-async def _frames(coordinator: Coordinator, question: Question) -> AsyncGenerator[str, None]:
-    number = 0
-    async with aclosing(coordinator.events(question)) as events:
-        async for event in events:
-            number += 1
+@router.get("/api/answers/{answer_id}/events", response_class=StreamingResponse)
+async def go_on(
+    answer_id: str,
+    asker: Asker,
+    found: Annotated[Services, Depends(services)],
+    last_event_id: Annotated[int, Header(ge=0, description="The last event that was seen.")] = 0,
+) -> Response:
+    """The events of an answer after the last that was seen, for a stream that broke.
+
+    An answer that is done for longer than a minute has one event left: `done`, with all of it.
+    """
+    underway = found.coordinator.find(answer_id, asker)
+    if underway:
+        return event_stream(frames(underway, last_event_id))
+    answer = (await found.stored(answer_id, asker)).answer
+    return event_stream(_single(frame(Done(answer=answer).model_dump_json(), event="done")))
+
+
+@router.delete("/api/answers/{answer_id}", status_code=204)
+async def stop(answer_id: str, asker: Asker, found: Annotated[Services, Depends(services)]) -> None:
+    """Stops an answer that is being made; one that is done stays as it is."""
+    underway = found.coordinator.find(answer_id, asker)
+    if underway is None:
+        raise NotFound(f"no answer {answer_id} of yours is under way")
+    underway.stop()
+
+
+async def frames(underway: Underway, after: int = 0) -> AsyncGenerator[str, None]:
+    """The events of an answer as server-sent events with their numbers."""
+    async with aclosing(underway.running.read(after)) as events:
+        async for number, event in events:
             yield frame(event.model_dump_json(exclude={"event"}), event=event.event, number=number)
+
+
+async def _single(text: str) -> AsyncGenerator[str, None]:
+    yield text

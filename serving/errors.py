@@ -91,8 +91,12 @@ def install(app: FastAPI) -> None:
         return error_response(422, f"{where or 'body'}: {first['msg']}", "invalid_value", param=where or None)
 
     @app.exception_handler(Exception)
-    async def fault(_: Request, __: Exception) -> JSONResponse:
-        return error_response(500, "the service failed for a reason of its own; it is in the log")
+    async def fault(request: Request, _: Exception) -> JSONResponse:
+        # Starlette answers these outside of all our middleware, which would have named the request.
+        headers = {"X-Request-Id": request.scope["request_id"]}
+        return error_response(
+            500, "the service failed for a reason of its own; it is in the log", None, headers
+        )
 
     @app.exception_handler(AlchemyError)
     async def ours(_: Request, error: AlchemyError) -> JSONResponse:

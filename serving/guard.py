@@ -6,8 +6,6 @@ here: a new route is closed until somebody opens it. No cookie is ever read or s
 make a browser ask in somebody's name; a token comes in a header alone, a ticket only for a WebSocket.
 """
 
-import re
-import secrets
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -30,7 +28,6 @@ OPEN = frozenset(
     }
 )
 _OPEN_UNDER = "/static/"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WEBSOCKET_CLOSE = 4401  # where the server cannot refuse with a status
 
 
@@ -106,9 +103,8 @@ class _Visit:
         self._headers = Headers(scope=scope)
         self._status = 0
         self._address = client_address(scope, people.options.trusted_proxies)
-        given = self._headers.get("x-request-id", "")
-        self._id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {}).update(request_id=self._id, client_address=self._address)
+        self._id = scope["request_id"]  # by `observe`
+        scope.setdefault("state", {}).update(client_address=self._address)
 
     async def enter(self) -> Mapping[str, str]:
         """Sets the principal; what to tell of the caller's rate. Raises _Refused."""
@@ -135,7 +131,6 @@ class _Visit:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 self._status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = self._id
                 for name, value in (security_headers(self._scope) | dict(told)).items():
                     headers.setdefault(name, value)
             await send(message)

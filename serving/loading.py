@@ -86,6 +86,7 @@ class Loader:
             release=release,
             search=_search(searcher),
             embed=embedder.embed_queries,
+            document=index.document_chunks,
             adapters=adapters,
             count_tokens=self._token_counter(release.base_model) if voices else None,
             problems=problems,

@@ -94,14 +94,6 @@ class People:
         documents = [citation.document_id for citation in answer.citations]
         self.watch.answered(principal.caller, question, documents)
 
-    def problems(self) -> dict[str, str]:
-        """What does not work now, by feature."""
-        found = {
-            "revocation": None if self.credentials.is_open else self.state.problem,
-            "audit": self.audit.problem,
-        }
-        return {feature: problem for feature, problem in found.items() if problem}
-
     def close(self) -> None:
         """Writes what waits for the audit log."""
         self.hasher.close()

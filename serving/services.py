@@ -6,10 +6,15 @@ from fastapi import Request
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
-from alchemy.errors import BadInput
+from alchemy.errors import BadInput, NotFound
 from alchemy.settings import Settings
-from serving.answers import Answers
+from serving.access import Principal
+from serving.answers import AnswerRecord, Answers
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
+from serving.embeddings import Embeddings
+from serving.feedback import Feedbacks
+from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.people import People
@@ -27,8 +32,12 @@ class Services:
     state: State
     people: People
     answers: Answers
+    feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
+    embeddings: Embeddings
+    health: Health
+    dagster: DagsterApi | None
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""
@@ -40,6 +49,13 @@ class Services:
         if messages > self.options.max_messages:
             raise BadInput(f"more than {self.options.max_messages} messages")
         return text
+
+    async def stored(self, answer_id: str, asker: Principal) -> AnswerRecord:
+        """The answer of that id. Raises NotFound where there is none that the asker may read."""
+        record = await self.answers.get(answer_id)
+        if record is None or not record.readable_by(asker):
+            raise NotFound(f"no answer {answer_id}; answers are kept for {self.options.answer_ttl_s} seconds")
+        return record
 
 
 def services(request: Request) -> Services:

@@ -33,12 +33,14 @@ from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
 from serving.access import Role
-from serving.app import Parts, create_app
+from serving.app import create_app
 from serving.options import ServingOptions
 from serving.passwords import hash_password
 from serving.released import Live, Message
 from serving.state import State
 from serving.users import User, Users
+from serving.wiring import Parts
+from tests.serving.llm import Model, language_model
 
 # What the sentinel release ALPHA is quoted with.
 QUOTE = "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
@@ -53,6 +55,7 @@ PATIENT: dict[str, Any] = {
     "first_token_s": 30.0,
     "stall_s": 30.0,
     "state_s": 10.0,
+    "resume_s": 0.5,
 }
 
 
@@ -113,6 +116,8 @@ class Behavior:
     search: Callable[[str], object] = lambda _: None
     speak: Callable[[threading.Event], object] = lambda _: None
     load: Callable[[str], object] = lambda _: None
+    passages: list[Passage] = field(default_factory=list)  # what a release loaded from now on finds
+    documents: dict[str, list[Chunk]] = field(default_factory=dict)  # by id, where a test changes them
     searched: tuple[Filters, Filters] = (Filters(), Filters())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
@@ -172,6 +177,8 @@ class Knowledge:
         """A bundle whose every part says the marker of its release."""
         self.behavior.load(release_id)
         marker, behavior = self.markers[release_id], self.behavior
+        text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
+        passages = behavior.passages or [make_passage(text, document=f"jira:{marker}-1")]
         closed = threading.Event()
 
         def search(
@@ -184,10 +191,12 @@ class Knowledge:
             behavior.filters.append(filters)
             if "moon" in query or "月球" in query:
                 return found(answerable=False)
-            text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
             held, dropped = behavior.searched
-            passage = make_passage(text, document=f"jira:{marker}-1")
-            return replace(found(passage), filters=held, dropped=dropped)
+            return replace(found(*passages), filters=held, dropped=dropped)
+
+        def document(name: str) -> list[Chunk]:
+            own = [passage.chunk for passage in passages if passage.chunk.document_id == name]
+            return behavior.documents.get(name, own)
 
         def speak(
             messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
@@ -207,6 +216,7 @@ class Knowledge:
             release=read_release(self.artifacts, release_id),
             search=search,
             embed=embed,
+            document=document,
             adapters={"lora_adapter": speak},
             close=close,
         )
@@ -320,6 +330,13 @@ async def _add(users: Sequence[User], redis_url: str) -> None:
 @pytest.fixture(autouse=True)
 def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.passwords.ITERATIONS", CHEAP)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """A language model on loopback."""
+    with language_model() as server:
+        yield server
 
 
 Serve = Callable[..., Any]

@@ -13,8 +13,9 @@ from alchemy.retrieval.embed import Embedder
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import build_index
 from alchemy.settings import Settings
-from serving.app import Parts, create_app
+from serving.app import create_app
 from serving.options import ServingOptions
+from serving.wiring import Parts
 from tests.serving.conftest import Knowledge, Service, eventually, make_chunk, running
 
 pytestmark = pytest.mark.integration

@@ -410,9 +410,9 @@ def test_every_response_tells_browsers_to_load_nothing_from_elsewhere(service: S
         assert "set-cookie" not in headers
         assert "strict-transport-security" not in headers  # this is plain HTTP
     assert service.http.get("/api/auth/mode").headers["cache-control"] == "no-store"
-    given = service.http.get("/healthz", headers={"X-Request-ID": "trace-1"})
+    given = service.http.get("/healthz", headers={"X-Request-Id": "trace-1"})
     assert given.headers["x-request-id"] == "trace-1"
-    assert service.http.get("/healthz", headers={"X-Request-ID": "a b"}).headers["x-request-id"] != "a b"
+    assert service.http.get("/healthz", headers={"X-Request-Id": "a b"}).headers["x-request-id"] != "a b"
 
 
 def test_the_audit_log_tells_who_did_what_and_no_secret(service: Service) -> None:
@@ -420,7 +420,7 @@ def test_the_audit_log_tells_who_did_what_and_no_secret(service: Service) -> Non
     question = {"question": "How often does the gateway retry my zebra?"}
     answer = service.http.post("/api/chat", json=question, headers=admin).json()
     new = {"name": "carl", "password": "a very long secret word"}
-    service.http.post("/api/users", json=new, headers={**admin, "X-Request-ID": "trace-2"})
+    service.http.post("/api/users", json=new, headers={**admin, "X-Request-Id": "trace-2"})
     service.http.get("/api/users", headers=service.as_person("bob"))
     service.http.post("/api/auth/login", data={"username": "bob", "password": "wrong-guess"})
     wanted = {"login", "answer", "admin", "denied", "login_failed"}

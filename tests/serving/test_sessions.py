@@ -8,10 +8,11 @@ import redis
 
 from alchemy.errors import NotFound
 from alchemy.quoting import Citation
+from alchemy.retrieval.conversation import Turn
 from serving.access import ANYONE, Principal
 from serving.answer import Answer
 from serving.sealing import Sealing
-from serving.sessions import Session, Sessions, Turn
+from serving.sessions import Session, Sessions
 from serving.state import State
 from tests.serving.conftest import Knowledge, Serve, Valkey, person
 
@@ -57,7 +58,7 @@ def test_a_conversation_is_kept_in_order_and_named_after_its_first_question(talk
         assert read.messages[1].answer_id == "ans-1"
         assert await sessions.turns(ANN, made.id, 2) == [
             Turn("user", "And then?"),
-            Turn("assistant", "Three times. [1]"),
+            Turn("assistant", "Three times. [1]", about="HAUL-1"),
         ]
         assert await sessions.turns(ANN, made.id, 0) == []
 

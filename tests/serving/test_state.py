@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alchemy.errors import Unavailable
-from serving.answer import Answer
+from serving.answer import Answer, Usage
 from serving.answers import AnswerRecord, Answers
 from serving.sealing import Sealing
 from serving.state import State
@@ -15,6 +15,7 @@ from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
 ANSWER = Answer(
     id="ans-1", release="r", created_at="2026-01-01", answer="网关", answerable=True, finalist="extractive",
     citations=[], intuition=None, degraded=[], seconds={"total": 0.1},
+    usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="estimate"),
 )  # fmt: skip
 RECORD = AnswerRecord(answer=ANSWER, question="?", user="ann", tenant="default")
 
