@@ -24,7 +24,16 @@ from prometheus_client.registry import Collector
 
 from serving.logs import lines_lost
 
-PARTS = ("release", "parts", "history", "data", "search", "log")  # what may be the matter with a service
+PARTS = (
+    "release",
+    "parts",
+    "history",
+    "data",
+    "search",
+    "log",
+    "audit",
+    "revocation",
+)  # what may be the matter with a service
 
 _FINE_SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
