@@ -3,6 +3,7 @@
 alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | eval | export
 alchemy lineage | impact
 alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
+alchemy users add|passwd|role|access|tenant|ls|remove|key|keys|revoke
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from alchemy.catalog import load_catalog
 from alchemy.cli_releases import releases
+from alchemy.cli_users import users
 from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
 from alchemy.errors import BadInput, NotFound
 from alchemy.settings import load_settings
@@ -25,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich
 models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
 app.add_typer(releases, name="releases")
 app.add_typer(models, name="models")
+app.add_typer(users, name="users")
 
 
 @command(app, "upload")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from alchemy.catalog import Catalog
 from alchemy.settings import Settings
 from serving import (
+    auth_api,
     chat,
     embeddings_api,
     errors,
@@ -21,9 +22,12 @@ from serving import (
     pages,
     passages,
     releases_api,
+    sessions_api,
     socket,
+    users_api,
 )
 from serving.guard import Guard
+from serving.headers import DOCS
 from serving.metrics import Metrics
 from serving.observe import Observe
 from serving.options import load_options
@@ -33,7 +37,7 @@ from serving.wiring import Parts, opened
 
 _PARTS = (
     *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
-    *(releases_api, jobs_api, operations),
+    *(releases_api, jobs_api, operations, auth_api, users_api, sessions_api),
 )
 
 
@@ -52,8 +56,15 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         if tracing:
             await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="Data Alchemy", version="0.1.0", lifespan=lifespan)
-    app.add_middleware(Guard, api_key=settings.api_key, max_body_bytes=options.max_body_bytes)
+    app = FastAPI(
+        title="Data Alchemy",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=DOCS if settings.login == "open" else None,  # a browser could send no token to it
+        redoc_url=None,
+        responses=errors.RESPONSES,
+    )
+    app.add_middleware(Guard, max_body_bytes=options.max_body_bytes)
     app.add_middleware(Observe, metrics=metrics)
     errors.install(app)
 

@@ -102,6 +102,7 @@ class Coordinator:
         *,
         options: ServingOptions,
         completer: Completer | None = None,
+        answered: Callable[[Principal, str, Answer], None] = lambda *_: None,
     ) -> None:
         self._follower = follower
         self._pipeline = pipeline
@@ -109,6 +110,7 @@ class Coordinator:
         self._metrics = metrics
         self._options = options
         self._completer = completer
+        self._answered = answered
         self._underway: dict[str, Underway] = {}
         self._flights: dict[tuple[object, ...], Running[Step | Made]] = {}
         self._in_work = 0
@@ -167,6 +169,7 @@ class Coordinator:
                 answer = await self._store(run, lease.live if lease else None)
                 yield Counted(usage=answer.usage)
                 run.outcome = "answered" if answer.answerable else "declined"
+                self._answered(run.question.asker, run.question.text, answer)
                 yield Done(answer=answer)
         except Exception:
             run.outcome = "failed"

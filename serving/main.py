@@ -33,6 +33,7 @@ def run(settings: Settings) -> None:
             timeout_graceful_shutdown=15,
             server_header=False,
             ssl_context_factory=(lambda *_: context) if context else None,
+            proxy_headers=False,  # whom to believe about addresses is ours to say (`addresses`)
         )
     )
     server.run()

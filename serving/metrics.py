@@ -24,7 +24,16 @@ from prometheus_client.registry import Collector
 
 from serving.logs import lines_lost
 
-PARTS = ("release", "parts", "history", "data", "search", "log")  # what may be the matter with a service
+PARTS = (
+    "release",
+    "parts",
+    "history",
+    "data",
+    "search",
+    "log",
+    "audit",
+    "revocation",
+)  # what may be the matter with a service
 
 _FINE_SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -67,6 +76,20 @@ class Metrics:
         )  # fmt: skip
         self.degraded = Counter(
             "degraded", "Answers that went without a feature.", ("feature",), registry=self.registry
+        )
+        self.logins = Counter(
+            "logins", "Tries to log in, by outcome: right, wrong, limited.", ("outcome",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "requests_refused", "Refused at the door: unrecognized, rate, at_once.", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.anomalies = Counter(
+            "anomalies", "Unusual ways of asking, by kind.", ("kind",), registry=self.registry
+        )
+        self.audit_lost = Counter(
+            "audit_entries_lost", "Audit entries that could not be written.", registry=self.registry
         )
         self.in_flight = Gauge("questions_in_flight", "Questions in work.", registry=self.registry)
         self.release = Gauge(

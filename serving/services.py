@@ -17,6 +17,7 @@ from serving.feedback import Feedbacks
 from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import People
 from serving.released import Follower
 from serving.state import State
 
@@ -29,6 +30,7 @@ class Services:
     artifacts: Artifacts
     metrics: Metrics
     state: State
+    people: People
     answers: Answers
     feedbacks: Feedbacks
     follower: Follower

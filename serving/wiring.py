@@ -27,10 +27,11 @@ from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, LiteLlm, load_language_model
 from serving.fusing import Finalists
-from serving.health import Health
+from serving.health import Health, Watched
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
@@ -58,6 +59,8 @@ async def opened(
     async with AsyncExitStack() as stack:
         state = State(await _state_url(settings, stack), deadline_s=options.state_s)
         stack.push_async_callback(state.close)
+        people = open_people(settings, options, state, metrics)
+        stack.callback(people.close)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint, patience_s=options.store_s),
             settings.cache,
@@ -71,7 +74,7 @@ async def opened(
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         stack.push_async_callback(follower.close)
-        answers = Answers(state, ttl_s=options.answer_ttl_s)
+        answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
         feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
         pipeline = Pipeline(
@@ -88,6 +91,7 @@ async def opened(
             metrics,
             options=options,
             completer=partial(ask_to_stand_alone, rewording) if rewording else None,
+            answered=people.answered,
         )
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
@@ -95,7 +99,11 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched = {"feedback": feedbacks}
+        watched: dict[str, Watched] = {
+            "feedback": feedbacks,
+            "audit": people.audit,
+            "revocation": people.credentials,
+        }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):
@@ -107,6 +115,7 @@ async def opened(
             artifacts=artifacts,
             metrics=metrics,
             state=state,
+            people=people,
             answers=answers,
             feedbacks=feedbacks,
             follower=follower,

@@ -7,6 +7,7 @@ import pytest
 from alchemy.errors import Unavailable
 from serving.answer import Answer, Usage
 from serving.answers import AnswerRecord, Answers
+from serving.sealing import Sealing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
@@ -80,7 +81,7 @@ def test_a_state_server_that_swallows_everything_costs_one_deadline_not_the_answ
 def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
     async def keep() -> None:
         state = State(valkey.url, deadline_s=10)
-        answers = Answers(state, ttl_s=1)
+        answers = Answers(state, Sealing(), ttl_s=1)
         await answers.put(RECORD)
         assert await answers.get("ans-1") == RECORD
         await asyncio.sleep(1.2)
@@ -94,7 +95,7 @@ def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
 def test_the_embedded_server_keeps_its_answers_between_two_starts(tmp_path: Path) -> None:
     async def put_and_get(url: str, put: bool) -> AnswerRecord | None:
         state = State(url, deadline_s=10)
-        answers = Answers(state, ttl_s=60)
+        answers = Answers(state, Sealing(), ttl_s=60)
         try:
             if put:
                 await answers.put(RECORD)
@@ -121,7 +122,7 @@ def test_a_second_process_uses_the_embedded_server_that_runs(tmp_path: Path) -> 
 
         async def put() -> None:
             state = State(second.url, deadline_s=10)
-            answers = Answers(state, ttl_s=60)
+            answers = Answers(state, Sealing(), ttl_s=60)
             await answers.put(RECORD)
             await state.close()
 
