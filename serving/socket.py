@@ -208,7 +208,7 @@ class _Conversation:
             most = self._options.socket_questions
             await self._refuse("too_many_at_once", f"at most {most} answers at once", message.ref)
         elif isinstance(message, Ask):
-            question = asked(message, self._asker, self._found)
+            question = await asked(message, self._asker, self._found)
             underway = coordinator.start(question, linger_s=self._options.resume_s)
             self._read(self._tell(underway.running.read(), underway.id, message.ref))
         elif underway := coordinator.find(message.id, self._asker):
