@@ -117,6 +117,16 @@ class Credentials:
                 return ANYONE
         raise Unrecognized("the ticket is unknown, used or expired")
 
+    async def still(self, principal: Principal) -> Principal:
+        """The principal as they are now, on a connection that lasts. Raises Unrecognized, or Unavailable."""
+        match principal.via:
+            case "login":
+                user, _ = await self._look("login", principal.credential, principal.name)
+                return user.principal(via="login", credential=principal.credential)
+            case "key":
+                return _acting_for(*await self._look("key", principal.credential))
+        return principal
+
     def forget(self) -> None:
         """Somebody was changed here: everybody is looked up again."""
         self._known.clear()

@@ -74,6 +74,7 @@ class ServingOptions(BaseSettings):
     socket_questions: int = Field(4, ge=1, le=64, description="Questions of one WebSocket that run at once.")
     socket_message_bytes: int = Field(64 << 10, ge=1024, description="Longest message of a WebSocket.")
     socket_messages_per_minute: int = Field(120, ge=1, description="More of one WebSocket are refused.")
+    socket_login_s: float = Field(15, gt=0, description="Seconds between two looks whether its login holds.")
     socket_idle_s: float = Field(600, gt=0, description="A WebSocket is closed that asks nothing so long.")
     access_token_s: int = Field(900, ge=60, le=3600, description="Life of an access token.")
     refresh_token_s: int = Field(30 * 86400, ge=3600, description="Longest pause of a login.")
