@@ -24,17 +24,6 @@ from prometheus_client.registry import Collector
 
 from serving.logs import lines_lost
 
-PARTS = (
-    "release",
-    "parts",
-    "history",
-    "data",
-    "search",
-    "log",
-    "audit",
-    "revocation",
-)  # what may be the matter with a service
-
 _FINE_SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SHARES = tuple(step / 10 for step in range(11))
@@ -161,11 +150,11 @@ class Metrics:
         self.release.clear()
         self.release.labels(release).set(1)
 
-    def health(self, ready: bool, problems: Mapping[str, object]) -> None:
-        """Shows readiness, and which of PARTS have a problem."""
+    def health(self, ready: bool, problems: Mapping[str, str | None]) -> None:
+        """Shows readiness, and which of the parts have a problem."""
         self.ready.set(ready)
-        for part in PARTS:
-            self.problem.labels(part).set(part in problems)
+        for part, problem in problems.items():
+            self.problem.labels(part).set(bool(problem))
 
     def knows(self, evaluated: Mapping[str, float], ages: Callable[[], Mapping[str, float]]) -> None:
         """Shows a release's evaluation, and from now on the ages (seconds) that `ages` tells when scraped."""
