@@ -1,6 +1,6 @@
 """The command line. Every command prints for people, or one JSON value with `--json`.
 
-alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | eval | export
+alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | bench | eval | export
 alchemy lineage | impact
 alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
 alchemy users add|passwd|role|access|tenant|ls|remove|key|keys|revoke
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alchemy.catalog import load_catalog
+from alchemy.cli_bench import app as bench
 from alchemy.cli_releases import releases
 from alchemy.cli_users import users
 from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
@@ -25,6 +26,7 @@ from alchemy.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
+app.add_typer(bench)
 app.add_typer(releases, name="releases")
 app.add_typer(models, name="models")
 app.add_typer(users, name="users")

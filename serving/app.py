@@ -23,6 +23,7 @@ from serving import (
     passages,
     releases_api,
     sessions_api,
+    socket,
     users_api,
 )
 from serving.guard import Guard
@@ -35,8 +36,9 @@ from serving.tracing import open_tracing
 from serving.wiring import Parts, opened
 
 _PARTS = (
-    *(chat, feedback_api, openai_api, embeddings_api, lineage, passages),
-    *(releases_api, jobs_api, operations, auth_api, users_api, sessions_api),
+    *(auth_api, users_api, sessions_api),
+    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
+    *(releases_api, jobs_api, operations),
 )
 
 

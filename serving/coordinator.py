@@ -18,7 +18,7 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from alchemy.errors import ContractBroken, Unavailable
+from alchemy.errors import ContractBroken, NotFound, Unavailable
 from alchemy.retrieval.conversation import Turn, points_back, stand_alone
 from serving.access import Principal
 from serving.answer import (
@@ -36,17 +36,21 @@ from serving.answer import (
     no_release,
 )
 from serving.answers import AnswerRecord, Answers
+from serving.logs import answer_id
 from serving.making import Made
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.pipeline import Pipeline, Step
 from serving.released import Follower, Lease, Live
 from serving.running import Running
+from serving.sessions import Sessions
+from serving.tracing import note, span
 from serving.usage import usage
 
 log = logging.getLogger(__name__)
 
 Completer = Callable[[str, Sequence[Turn]], str]  # blocks; whatever it raises is a failure
+Answered = Callable[[Principal, str, Answer], None]  # is told of every answer that was given
 
 _KEPT_S = 60.0  # how long the events of a finished answer can still be read
 
@@ -61,7 +65,7 @@ class _Run:
     standalone: str | None = None
     lacking: list[str] = field(default_factory=list)
     made: Made | None = None
-    wrote: bool = False
+    pieces_at: list[float] = field(default_factory=list)  # seconds since the question, of each token event
     outcome: str = "canceled"
 
     @property
@@ -98,19 +102,21 @@ class Coordinator:
         follower: Follower,
         pipeline: Pipeline,
         answers: Answers,
+        sessions: Sessions,
         metrics: Metrics,
         *,
         options: ServingOptions,
+        answered: Answered = lambda *_: None,
         completer: Completer | None = None,
-        answered: Callable[[Principal, str, Answer], None] = lambda *_: None,
     ) -> None:
         self._follower = follower
         self._pipeline = pipeline
         self._answers = answers
+        self._sessions = sessions
         self._metrics = metrics
         self._options = options
-        self._completer = completer
         self._answered = answered
+        self._completer = completer
         self._underway: dict[str, Underway] = {}
         self._flights: dict[tuple[object, ...], Running[Step | Made]] = {}
         self._in_work = 0
@@ -134,7 +140,7 @@ class Coordinator:
     def find(self, answer_id: str, asker: Principal) -> Underway | None:
         """The answer of that id, where the asker has one under way or just had."""
         underway = self._underway.get(answer_id)
-        return underway if underway and underway.asker == asker else None
+        return underway if underway and underway.asker.owner == asker.owner else None
 
     async def answer(self, question: Question) -> Answer:
         """The whole answer at once. Raises Unavailable like `start`, ContractBroken on a fault of ours."""
@@ -157,16 +163,25 @@ class Coordinator:
     async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
         lease = self._follower.lease()
         release = lease.live.id if lease else None
+        answer_id.set(run.id)  # of this task and of what it starts
         try:
-            with lease or nullcontext():
+            with span("answer", {"gen_ai.operation.name": "chat"}), lease or nullcontext():
                 yield Started(id=run.id, release=release)
                 async with aclosing(self._steps(run, lease)) as steps:
                     async for step in steps:
-                        if isinstance(step, Token) and not run.wrote:
-                            run.wrote = True
-                            self._metrics.first_token.observe(run.elapsed)
+                        if isinstance(step, Token):
+                            run.pieces_at.append(run.elapsed)
                         yield self._now(step, run)
                 answer = await self._store(run, lease.live if lease else None)
+                note(
+                    {
+                        "gen_ai.response.id": answer.id,
+                        "gen_ai.response.model": answer.finalist,
+                        "gen_ai.data_source.id": release,
+                        "gen_ai.usage.input_tokens": answer.usage.prompt_tokens,
+                        "gen_ai.usage.output_tokens": answer.usage.completion_tokens,
+                    }
+                )
                 yield Counted(usage=answer.usage)
                 run.outcome = "answered" if answer.answerable else "declined"
                 self._answered(run.question.asker, run.question.text, answer)
@@ -234,6 +249,10 @@ class Coordinator:
         record = AnswerRecord(answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant)
         try:
             await self._answers.put(record)
+            if session := run.question.session:
+                await self._sessions.append(asker, session, run.question.text, answer)
+        except NotFound:
+            pass  # the conversation was deleted meanwhile, and stays so
         except Unavailable:
             run.lacking.append("history")
             return self._answer(run, live)
@@ -275,8 +294,8 @@ class Coordinator:
         self._metrics.answers.labels(run.outcome).inc()
         for feature in run.degraded:
             self._metrics.degraded.labels(feature).inc()
-        for stage, seconds in run.seconds.items():
-            self._metrics.stage.labels(stage).observe(seconds)
+        self._metrics.spent(run.seconds)
+        self._metrics.streamed(run.pieces_at)
         fields = {
             "answer": run.id,
             "release": release,

@@ -22,6 +22,7 @@ from alchemy.text.instructions import is_active, is_for_the_model
 from alchemy.text.sanitize import Sanitizer
 from serving.access import Principal
 from serving.answers import AnswerRecord
+from serving.sealing import Sealing
 from serving.state import PREFIX, State
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,11 @@ class Feedback(BaseModel):
 class Feedbacks:
     """Keeps what was said, and exports what teaches. Raises Unavailable without the state server."""
 
-    def __init__(self, state: State, store: Store, sanitizer: Sanitizer, *, export_s: float) -> None:
+    def __init__(
+        self, state: State, sealing: Sealing, store: Store, sanitizer: Sanitizer, *, export_s: float
+    ) -> None:
         self._state = state
+        self._sealing = sealing
         self._store = store
         self._sanitizer = sanitizer
         self._export_s = export_s
@@ -86,7 +90,7 @@ class Feedbacks:
 
     async def put(self, feedback: Feedback) -> None:
         """Keeps it in place of what the same person said about the answer before."""
-        row, index = feedback.model_dump_json().encode(), _INDEX + feedback.tenant
+        row, index = self._sealed(feedback), _INDEX + feedback.tenant
 
         def commands(redis: Any) -> Any:
             pipe = redis.pipeline()
@@ -102,7 +106,7 @@ class Feedbacks:
     async def get(self, feedback_id: str, tenant: str) -> Feedback:
         """Raises NotFound where the tenant has none of that id."""
         row = await self._state.call(lambda redis: redis.get(_RECORD + feedback_id))
-        feedback = Feedback.model_validate_json(row) if row else None
+        feedback = self._opened(feedback_id, row) if row else None
         if feedback is None or feedback.tenant != tenant:
             raise NotFound(f"no feedback {feedback_id}")
         return feedback
@@ -113,7 +117,7 @@ class Feedbacks:
         if not ids:
             return []
         rows = await self._state.call(lambda redis: redis.mget([_RECORD + one.decode() for one in ids]))
-        return [Feedback.model_validate_json(row) for row in rows if row]
+        return [self._opened(one.decode(), row) for one, row in zip(ids, rows, strict=True) if row]
 
     async def run(self) -> None:
         """Exports for ever, every `export_s` seconds; what fails is tried again the next time."""
@@ -135,12 +139,18 @@ class Feedbacks:
         for one in ids:
             row = await self._state.call(partial(_row, one))
             if row:
-                feedback = Feedback.model_validate_json(row)
+                feedback = self._opened(one.decode(), row)
                 key = f"{FOLDER}/{feedback.id}.json"
                 await asyncio.to_thread(self._store.put, key, self._exported(feedback))
             # A say that came in between waits again: it is another row now.
             await self._state.call(partial(_done, one, row))
         return len(ids)
+
+    def _sealed(self, feedback: Feedback) -> bytes:
+        return self._sealing.seal(feedback.model_dump_json().encode(), _RECORD + feedback.id)
+
+    def _opened(self, feedback_id: str, row: bytes) -> Feedback:
+        return Feedback.model_validate_json(self._sealing.open(row, _RECORD + feedback_id))
 
     def _exported(self, feedback: Feedback) -> bytes:
         """The record as `alchemy.sources.feedback` reads it, without secrets, names or what is only ours."""

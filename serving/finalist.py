@@ -15,6 +15,7 @@ from alchemy.catalog import RemoteModel
 from alchemy.errors import Unavailable
 from alchemy.retrieval.search import Passage
 from serving.answer import refusal
+from serving.tracing import outgoing
 
 SYSTEM_PROMPT = """You answer questions of colleagues from passages of their company's knowledge base.
 Rules:
@@ -89,6 +90,7 @@ class LiteLlm:
                     num_retries=0,
                     max_retries=0,
                     stream=True,
+                    extra_headers=outgoing(),
                 )
             wrote = False
             while True:

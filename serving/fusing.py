@@ -19,6 +19,7 @@ from alchemy.text.sanitize import Sanitizer
 from serving.answer import refusal
 from serving.finalist import LanguageModel
 from serving.output import OutputFilter
+from serving.tracing import span
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +76,14 @@ class Fusion:
     async def _written(self, model: LanguageModel) -> AsyncGenerator[str, None]:
         """What the model writes, filtered; `degraded` where it failed."""
         self.finalist = model.name
+        call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model.name}
         filtering = OutputFilter(self.finalists.sanitizer, self.passages, self.removed)
         try:
             tokens = model.stream(self.question, self.passages, self.guess)
-            async with aclosing(tokens), aclosing(self._awaited(tokens)) as awaited:
-                async for piece in filtering.stream(checked(awaited, len(self.passages))):
-                    yield piece
+            with span(f"chat {model.name}", call, calls_out=True):
+                async with aclosing(tokens), aclosing(self._awaited(tokens)) as awaited:
+                    async for piece in filtering.stream(checked(awaited, len(self.passages))):
+                        yield piece
         except Unavailable as error:
             self.degraded = "finalist"
             log.warning("finalist failed", extra={"reason": str(error)})
@@ -110,8 +113,10 @@ class Fusion:
         """The tokens; the time until each is the model's."""
         while True:
             began = time.monotonic()
-            token = await anext(tokens, None)
-            self.waited_s += time.monotonic() - began
+            try:
+                token = await anext(tokens, None)
+            finally:
+                self.waited_s += time.monotonic() - began
             if token is None:
                 return
             yield token

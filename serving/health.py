@@ -126,6 +126,7 @@ class Health:
         self._options = options
         self._search = search.model_copy(update={"top_k": _WIDE})
         self._pool = ThreadPoolExecutor(2, "health")
+        self._pinging = asyncio.Lock()
         self._lag = LoopLag()
         self._facts: Facts | None = None
         self._facts_of = self._facts_problem = ""
@@ -205,7 +206,8 @@ class Health:
         follower, live = self._follower, self._follower.current
         history = None
         try:
-            await self._state.ping()
+            async with self._pinging:  # of two at once, each would wait for a server that swallows packets
+                await self._state.ping()
         except Unavailable as error:
             history = str(error)
         late = time.time() - follower.checked_at if follower.checked_at else 0.0

@@ -9,6 +9,7 @@ from alchemy.quoting import Citation
 from alchemy.support import TextSpan
 from serving.answer import Filters, Intuition, Stage, Status
 from serving.fusing import Fusion
+from serving.tracing import note, span
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,17 @@ class Making:
 
     def lacks(self, feature: str) -> None:
         """Names a feature that the answer goes without."""
+        note({"alchemy.degraded": feature})
         if feature not in self.degraded:
             self.degraded.append(feature)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Notes how long the stage took."""
+        """Notes how long the stage took, and traces it."""
         began = time.monotonic()
         try:
-            yield
+            with span(stage, {}):
+                yield
         finally:
             self.seconds[stage] = time.monotonic() - began
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import (
@@ -100,9 +100,9 @@ class Metrics:
             "release_load_failures", "Releases that could not be loaded.", registry=self.registry
         )
         self.load_seconds = histogram("release_load_seconds", "Loading a release.", (), _SECONDS)
-        self.ready = Gauge("ready", "1 while a release is loaded.", registry=self.registry)
+        self.ready = Gauge("alchemy_ready", "1 while a release is loaded.", registry=self.registry)
         self.problem = Gauge(
-            "problem", "1 while something is the matter with a part; /readyz says what.", ("part",),
+            "alchemy_problem", "1 while something is the matter with a part; /readyz says what.", ("part",),
             registry=self.registry,
         )  # fmt: skip
         self.canary = Gauge(
@@ -123,6 +123,11 @@ class Metrics:
             registry=self.registry,
         )
         self._ages = _Ages()
+        # Shown at 0 from the start: the step from nothing to 1 is no increase to Prometheus.
+        for outcome in ("answered", "declined", "canceled", "failed"):
+            self.answers.labels(outcome)
+        for result in ("found", "missed"):
+            self.canaries.labels(result)
         for collector in (_Memory(), _Process(), self._ages):
             self.registry.register(collector)
         ProcessCollector(registry=self.registry)
@@ -152,6 +157,15 @@ class Metrics:
         if (overhead := hub_overhead(seconds)) is not None:
             self.overhead.observe(overhead)
 
+    def streamed(self, pieces_at: Sequence[float]) -> None:
+        """Counts the tokens of one answer, given when each was sent, in seconds since the question."""
+        if not pieces_at:
+            return
+        self.tokens.inc(len(pieces_at))
+        self.first_token.observe(pieces_at[0])
+        if len(pieces_at) > 1:
+            self.token_seconds.observe((pieces_at[-1] - pieces_at[0]) / (len(pieces_at) - 1))
+
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
         return generate_latest(self.registry)
@@ -174,7 +188,9 @@ class _Ages(Collector):
 
     def collect(self) -> list[Metric]:
         ages = GaugeMetricFamily(
-            "age_seconds", "Since the release was made, and since its newest raw data came.", labels=["of"]
+            "alchemy_age_seconds",
+            "Since the release was made, and since its newest raw data came.",
+            labels=["of"],
         )
         for name, seconds in self.tell().items():
             ages.add_metric([name], seconds)

@@ -18,7 +18,6 @@ from serving.tracing import Tracing
 
 HEADER = "X-Request-Id"
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is copied into every log line
-_A_YEAR = "max-age=31536000"
 
 
 class Observe:
@@ -46,10 +45,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer[HEADER] = identity
-                if scope["scheme"] == "https":
-                    answer["Strict-Transport-Security"] = _A_YEAR
+                MutableHeaders(scope=message)[HEADER] = identity
             await send(message)
 
         tracing: Tracing | None = getattr(scope["app"].state, "tracing", None)

@@ -50,21 +50,6 @@ class ServingOptions(BaseSettings):
     )
     state_s: float = Field(0.5, gt=0, description="Deadline of one call to the Redis-protocol server.")
 
-    access_token_s: int = Field(900, ge=60, le=3600, description="Life of an access token.")
-    refresh_token_s: int = Field(30 * 86400, ge=3600, description="Longest pause of a login.")
-    requests_per_minute: int = Field(300, ge=1, description="Of one person.")
-    program_requests_per_minute: int = Field(1200, ge=1, description="Of one program's key.")
-    requests_at_once: int = Field(16, ge=1, description="Of one person or key, sockets among them.")
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        (), description="Networks, by commas, of proxies whose X-Forwarded-For tells the client's address."
-    )
-    session_ttl_s: int = Field(180 * 86400, ge=60, description="How long a silent conversation is kept.")
-    session_messages: int = Field(400, ge=2, description="Last messages kept of one conversation.")
-    sessions_each: int = Field(200, ge=1, description="Last conversations kept of one person.")
-    audit_log: Path | None = Field(None, description="File of the audit log; default: in ALCHEMY_CACHE.")
-    audit_bytes: int = Field(16 << 20, ge=1024, description="Size at which a new file is begun.")
-    audit_files: int = Field(10, ge=1, description="Files kept besides the one that is written.")
-    slow_anomalies: bool = Field(False, description="Leave unusual callers a quarter of their rate.")
     store_s: float = Field(
         3, gt=0, description="Longest silence of the object store; then it is tried again later."
     )
@@ -90,6 +75,21 @@ class ServingOptions(BaseSettings):
     socket_message_bytes: int = Field(64 << 10, ge=1024, description="Longest message of a WebSocket.")
     socket_messages_per_minute: int = Field(120, ge=1, description="More of one WebSocket are refused.")
     socket_idle_s: float = Field(600, gt=0, description="A WebSocket is closed that asks nothing so long.")
+    access_token_s: int = Field(900, ge=60, le=3600, description="Life of an access token.")
+    refresh_token_s: int = Field(30 * 86400, ge=3600, description="Longest pause of a login.")
+    requests_per_minute: int = Field(300, ge=1, description="Of one person.")
+    program_requests_per_minute: int = Field(1200, ge=1, description="Of one program's key.")
+    requests_at_once: int = Field(16, ge=1, description="Of one person or key, sockets among them.")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Networks, by commas, of proxies whose X-Forwarded-For tells the client's address."
+    )
+    session_ttl_s: int = Field(180 * 86400, ge=60, description="How long a silent conversation is kept.")
+    session_messages: int = Field(400, ge=2, description="Last messages kept of one conversation.")
+    sessions_each: int = Field(200, ge=1, description="Last conversations kept of one person.")
+    audit_log: Path | None = Field(None, description="File of the audit log; default: in ALCHEMY_CACHE.")
+    audit_bytes: int = Field(16 << 20, ge=1024, description="Size at which a new file is begun.")
+    audit_files: int = Field(10, ge=1, description="Files kept besides the one that is written.")
+    slow_anomalies: bool = Field(False, description="Leave unusual callers a quarter of their rate.")
 
     max_question_characters: int = Field(4000, ge=1)
     max_messages: int = Field(64, ge=1)

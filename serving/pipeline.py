@@ -41,6 +41,7 @@ from serving.making import Made, Making
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Lease
+from serving.tracing import note
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ class Pipeline:
             options = options.model_copy(update={"top_k": question.top_k})
         limits = replace(question.filters.limits, access=question.asker.access)
         with making.timed("retrieving"):
+            note({"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": lease.live.release.index})
             try:
                 async with asyncio.timeout(self._options.search_s):
                     asked = (question.text, options, limits, rewrite)

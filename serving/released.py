@@ -149,7 +149,10 @@ class Follower:
             await asyncio.sleep(self._options.follow_s)
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Looks at the aliases and loads what they name. `force` tries a failed release again at once."""
+        """Looks at the aliases and loads what they name.
+
+        `force` tries at once what failed: a release, or the parts that the current one goes without.
+        """
         async with self._refreshing:
             try:
                 wanted = await self._in_thread(self._wanted)
@@ -159,7 +162,7 @@ class Follower:
             self.checked_at = time.time()
             if wanted is None:
                 self.problem = "no release is champion yet; run the full cycle or `alchemy promote`"
-            elif self._held and wanted == self._held.live.id:
+            elif self._held and wanted == self._held.live.id and not (force and self._held.live.problems):
                 self.problem = None
             elif force or wanted != self._failed or time.monotonic() >= self._retry_at:
                 await self._swap(wanted)

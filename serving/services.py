@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
@@ -58,7 +58,7 @@ class Services:
         return record
 
 
-def services(request: Request) -> Services:
-    """The app's services, as a FastAPI dependency."""
-    found: Services = request.app.state.services
+def services(connection: HTTPConnection) -> Services:
+    """The services of a request's or WebSocket's app; a FastAPI dependency."""
+    found: Services = connection.app.state.services
     return found

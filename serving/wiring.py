@@ -59,8 +59,6 @@ async def opened(
     async with AsyncExitStack() as stack:
         state = State(await _state_url(settings, stack), deadline_s=options.state_s)
         stack.push_async_callback(state.close)
-        people = open_people(settings, options, state, metrics)
-        stack.callback(people.close)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint, patience_s=options.store_s),
             settings.cache,
@@ -74,9 +72,13 @@ async def opened(
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         stack.push_async_callback(follower.close)
+        people = open_people(settings, options, state, metrics)
+        stack.callback(people.close)
         answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
-        feedbacks = Feedbacks(state, artifacts.store, sanitizer, export_s=options.feedback_export_s)
+        feedbacks = Feedbacks(
+            state, people.sealing, artifacts.store, sanitizer, export_s=options.feedback_export_s
+        )
         pipeline = Pipeline(
             metrics,
             options=options,
@@ -88,10 +90,11 @@ async def opened(
             follower,
             pipeline,
             answers,
+            people.sessions,
             metrics,
             options=options,
-            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
             answered=people.answered,
+            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
         )
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
@@ -99,11 +102,9 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched: dict[str, Watched] = {
-            "feedback": feedbacks,
-            "audit": people.audit,
-            "revocation": people.credentials,
-        }
+        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
+        if settings.login == "required":
+            watched["revocation"] = state  # a token of somebody known goes on for its short life
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):

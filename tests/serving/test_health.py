@@ -84,12 +84,12 @@ def test_readiness_tells_of_service_model_data_and_search(knowledge: Knowledge, 
     assert set(body["problems"]) == {"history"}
     assert FOUND not in str(body)
     for line in (
-        "ready 1.0",
-        'problem{part="history"} 1.0',
-        'problem{part="search"} 0.0',
+        "alchemy_ready 1.0",
+        'alchemy_problem{part="history"} 1.0',
+        'alchemy_problem{part="search"} 0.0',
         "search_canary_found 1.0",
         'search_quality{measure="recall_at_5"} 0.75',
-        'age_seconds{of="data"}',
+        'alchemy_age_seconds{of="data"}',
         "event_loop_lag_seconds ",
         "process_threads ",
         "process_open_fds ",

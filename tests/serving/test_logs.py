@@ -71,9 +71,8 @@ def test_a_fault_of_ours_names_its_request_too(
 ) -> None:
     knowledge.champion()
     with serve() as service:
-        monkeypatch.setattr("serving.openai_api.usage", lambda *_: 1 / 0)
-        body = {"messages": [{"role": "user", "content": "?"}]}
-        response = service.http.post("/v1/chat/completions", json=body)
+        monkeypatch.setattr("serving.embeddings_api.usage", lambda *_: 1 / 0)
+        response = service.http.post("/v1/embeddings", json={"input": "?"})
     assert response.status_code == 500
     assert response.headers["x-request-id"].startswith("req-")
 
@@ -99,7 +98,7 @@ def test_lines_that_cannot_be_written_are_counted_until_one_can(knowledge: Knowl
         assert ready.status_code == 200
         assert "No space left" in ready.json()["problems"]["log"]
         assert service.ask()["answerable"]
-        assert 'problem{part="log"} 1.0' in service.metrics()
+        assert 'alchemy_problem{part="log"} 1.0' in service.metrics()
         disk.full = False
         log.warning("written again")
         assert log_problem() is None
