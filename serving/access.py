@@ -88,6 +88,7 @@ class _Documented(OAuth2PasswordBearer):
 
 _BEARER = _Documented(
     "/api/auth/login",
+    scheme_name="bearer",
     refreshUrl="/api/auth/refresh",
     description="An access token of a login, a program's key, or ALCHEMY_API_KEY.",
 )
