@@ -151,11 +151,8 @@ class Sessions:
         """The last so many messages, oldest first. Raises NotFound."""
         _, rows = await self._read(principal.owner, session_id, last)
         about = _about(principal.owner, session_id)
-        found = (orjson.loads(self._sealing.open(row, about)) for row in rows)
-        return [
-            Turn(row["role"], row["content"], row["citations"][0]["title"] if row.get("citations") else "")
-            for row in found
-        ]
+        said = (Message.model_validate_json(self._sealing.open(row, about)) for row in rows)
+        return [Turn(m.role, m.content, m.citations[0].title if m.citations else "") for m in said]
 
     async def append(self, principal: Principal, session_id: str, question: str, answer: Answer) -> None:
         """Keeps a question and its answer; the first question is the title of a session that has none.

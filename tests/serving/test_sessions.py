@@ -10,7 +10,7 @@ from alchemy.errors import NotFound
 from alchemy.quoting import Citation
 from alchemy.retrieval.conversation import Turn
 from serving.access import ANYONE, Principal
-from serving.answer import Answer
+from serving.answer import Answer, Usage
 from serving.sealing import Sealing
 from serving.sessions import Session, Sessions
 from serving.state import State
@@ -24,6 +24,7 @@ CITATION = Citation(
 ANSWER = Answer(
     id="ans-1", release="r", created_at="2026-01-01", answer="Three times. [1]", answerable=True,
     finalist="extractive", citations=[CITATION], intuition=None, degraded=[], seconds={},
+    usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="estimate"),
 )  # fmt: skip
 Talk = Callable[[Callable[[Sessions], Awaitable[Any]]], Any]
 
