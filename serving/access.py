@@ -7,7 +7,7 @@ documents exist for a principal; it is applied before ranking. How a request pro
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from fastapi import Depends, HTTPException, Security
@@ -30,9 +30,10 @@ class Principal:
     role: Role = "reader"
     tenant: str = "default"
     access: frozenset[str] | None = None  # scopes "<source>/<project>" or "<source>/*"; None: everything
-    via: Via = "login"
-    credential: str = ""  # id of the login or key, which is no secret
-    per_minute: int | None = None  # requests, where the key sets its own limit
+    # How it was recognized makes nobody somebody else.
+    via: Via = field(default="login", compare=False)
+    credential: str = field(default="", compare=False)  # id of the login or key, which is no secret
+    per_minute: int | None = field(default=None, compare=False)  # requests, where the key sets its own limit
 
     def may(self, role: Role) -> bool:
         """Whether the principal's role includes `role`."""

@@ -1,15 +1,16 @@
 """`POST /api/chat`: a question in, a cited answer or its events out, which may be read again or stopped."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
-from alchemy.errors import NotFound
-from serving.access import Asker
+from alchemy.errors import NotFound, Unavailable
+from alchemy.retrieval.conversation import MOST_TURNS
+from serving.access import Asker, Principal
 from serving.answer import Answer, Done, Filters, Question
 from serving.coordinator import Underway
 from serving.services import Services, services
@@ -22,6 +23,11 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(min_length=1, description="Bounded by ALCHEMY_SERVING_MAX_QUESTION_CHARACTERS.")
+    session: str | None = Field(
+        None,
+        max_length=64,
+        description="Of /api/sessions: a conversation that goes on with this.",
+    )
     top_k: int | None = Field(None, ge=1, le=50, description="Passages that the finalist sees.")
     filters: Filters = Filters()
     stream: bool = False
@@ -37,13 +43,7 @@ async def chat(
     With `stream`, server-sent events with increasing ids: started, status, sources, token, citation, usage,
     and last done (the whole answer), error or stopped.
     """
-    question = Question(
-        text=found.checked_question(body.question),
-        top_k=body.top_k,
-        filters=body.filters,
-        intuition=body.intuition,
-        asker=asker,
-    )
+    question = await asked(body, asker, found)
     if not body.stream:
         return await unless_gone(request, found.coordinator.answer(question))
     return event_stream(frames(found.coordinator.start(question, linger_s=found.options.resume_s)))
@@ -74,6 +74,29 @@ async def stop(answer_id: str, asker: Asker, found: Annotated[Services, Depends(
     if underway is None:
         raise NotFound(f"no answer {answer_id} of yours is under way")
     underway.stop()
+
+
+async def asked(body: ChatRequest, asker: Principal, found: Services) -> Question:
+    """The question as the coordinator takes it.
+
+    Raises:
+        BadInput: It is over the bounds.
+        NotFound: The asker has no such session.
+    """
+    text, turns = found.checked_question(body.question), []
+    if body.session:
+        # Without the state server the question goes as it is, and its answer says that it was not kept.
+        with suppress(Unavailable):
+            turns = await found.people.sessions.turns(asker, body.session, MOST_TURNS)
+    return Question(
+        text=text,
+        top_k=body.top_k,
+        filters=body.filters,
+        intuition=body.intuition,
+        asker=asker,
+        session=body.session,
+        turns=tuple(turns),
+    )
 
 
 async def frames(underway: Underway, after: int = 0) -> AsyncGenerator[str, None]:

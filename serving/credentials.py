@@ -62,6 +62,11 @@ class Credentials:
         self._stale_s = stale_s
         self._known: OrderedDict[str, tuple[float, Known]] = OrderedDict()
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be revoked now."""
+        return None if self.is_open else self._state.problem
+
     async def recognize(self, authorization: str) -> Principal:
         """The principal of an Authorization header. Raises Unrecognized, or Unavailable."""
         if self.is_open:
@@ -105,12 +110,22 @@ class Credentials:
             case "login":
                 return await self._person(credential, name, version)
             case "key":
-                return _acting_for(*await self._look("key", credential, name))
+                return _acting_for(*await self._look("key", credential))
             case "operator" if self._operator:
                 return OPERATOR
             case "open" if self.is_open:
                 return ANYONE
         raise Unrecognized("the ticket is unknown, used or expired")
+
+    async def still(self, principal: Principal) -> Principal:
+        """The principal as they are now, on a connection that lasts. Raises Unrecognized, or Unavailable."""
+        match principal.via:
+            case "login":
+                user, _ = await self._look("login", principal.credential, principal.name)
+                return user.principal(via="login", credential=principal.credential)
+            case "key":
+                return _acting_for(*await self._look("key", principal.credential))
+        return principal
 
     def forget(self) -> None:
         """Somebody was changed here: everybody is looked up again."""
@@ -123,14 +138,14 @@ class Credentials:
         return user.principal(via="login", credential=login)
 
     async def _program(self, key_id: str, secret: str) -> Principal:
-        user, key = await self._look("key", key_id, "")
+        user, key = await self._look("key", key_id)
         if key is None or not key.is_opened_by(secret):
             raise Unrecognized("the key is not valid, or no longer")
         return _acting_for(user, key)
 
-    async def _look(self, via: str, credential: str, name: str) -> Known:
+    async def _look(self, via: str, credential: str, name: str = "") -> Known:
         """The records behind a credential: fresh ones, or where they cannot be read, those of before."""
-        entry, now = f"{via}:{credential}", time.monotonic()
+        entry, now = f"{via}:{credential}:{name}", time.monotonic()
         read_at, known = self._known.get(entry, (-self._stale_s, None))
         if known and now - read_at < _FRESH_S:
             return known

@@ -103,7 +103,7 @@ class _Visit:
         self._headers = Headers(scope=scope)
         self._status = 0
         self._address = client_address(scope, people.options.trusted_proxies)
-        self._id = scope["request_id"]
+        self._id = scope["request_id"]  # by `observe`
         scope.setdefault("state", {}).update(client_address=self._address)
 
     async def enter(self) -> Mapping[str, str]:

@@ -120,6 +120,30 @@ class Metrics:
         for collector in (_Memory(), _Process(), self._ages):
             self.registry.register(collector)
         ProcessCollector(registry=self.registry)
+        self.cache_hits = Counter(
+            "inference_cache_hits", "Answers from the cache, by tier.", ("tier",), registry=self.registry
+        )
+        for tier in ("exact", "semantic"):
+            self.cache_hits.labels(tier)
+        self.cache_misses = Counter(
+            "inference_cache_misses", "Questions that the cache could not answer.", registry=self.registry
+        )
+        self.cache_checks = Counter(
+            "inference_cache_shadow_checks", "Semantic hits that were answered anew.", registry=self.registry
+        )
+        self.cache_false_hits = Counter(
+            "inference_cache_false_hits", "Those whose new answer was another one.", registry=self.registry
+        )
+        self.cache_false_rate = Gauge(
+            "inference_cache_false_hit_rate", "Their share, with its 95 % interval (Wilson).", ("bound",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.cache_entries = Gauge("inference_cache_entries", "Answers held.", registry=self.registry)
+        self.cache_bytes = Gauge("inference_cache_bytes", "Bytes of them.", registry=self.registry)
+        self.cache_corrupt = Counter(
+            "inference_cache_corrupt", "Entries dropped because they were corrupt.", registry=self.registry
+        )
+        self.registry.register(_Memory())
 
     def serving(self, release: str) -> None:
         """Names the release that serves now."""

@@ -19,7 +19,6 @@ from alchemy.quoting import Citation
 from alchemy.records import Chunk
 from alchemy.retrieval.neighbors import follows, joined_text
 from serving.access import Asker
-from serving.lineage import stored_answer
 from serving.services import Services, services
 
 router = APIRouter(prefix="/v1", tags=["lineage"])
@@ -123,7 +122,7 @@ async def cited_passage(
     found: Annotated[Services, Depends(services)],
 ) -> CitedPassage:
     """The passage around a citation, for who asked the question."""
-    answer = await stored_answer(answer_id, asker, found)
+    answer = (await found.stored(answer_id, asker)).answer
     cited = [citation for citation in answer.citations if citation.number == number]
     if not cited:
         raise NotFound(f"{answer_id} has no citation {number}")
@@ -134,8 +133,7 @@ async def cited_passage(
             chunks = await run_in_threadpool(lease.live.document, first.document_id)
     if not readable(asker.access, first.source, chunks[0].project if chunks else None):
         raise NotFound(f"the document of citation {number} of {answer_id} may not be read, or not any more")
-    head = found.artifacts.store.head
-    present = bool(first.raw_key) and await asyncio.to_thread(head, first.raw_key) is not None
+    raw = await asyncio.to_thread(found.artifacts.store.head, first.raw_key) if first.raw_key else None
     around = surroundings(chunks, cited)
     shown = around or Surroundings("\n".join(one.quote for one in cited), 0, True, True)
     quotes = _spans(cited, around)
@@ -160,7 +158,7 @@ async def cited_passage(
             raw_key=first.raw_key,
             raw_sha256=first.raw_sha256,
             locator=first.locator,
-            raw_present=bool(present),
+            raw_present=raw is not None,
             chunk_id=first.chunk_id,
             span=Span(start=first.start, end=first.end),
         ),

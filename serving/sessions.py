@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import NotFound
 from alchemy.quoting import Citation
+from alchemy.retrieval.conversation import Turn
 from serving.access import Principal
 from serving.answer import Answer
 from serving.sealing import Sealing
@@ -99,14 +99,6 @@ class Conversation(BaseModel):
     messages: list[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What the next question of a conversation refers to."""
-
-    role: Literal["user", "assistant"]
-    content: str
-
-
 class Sessions:
     """Every method raises Unavailable when the state server does not answer.
 
@@ -159,8 +151,8 @@ class Sessions:
         """The last so many messages, oldest first. Raises NotFound."""
         _, rows = await self._read(principal.owner, session_id, last)
         about = _about(principal.owner, session_id)
-        found = (orjson.loads(self._sealing.open(row, about)) for row in rows)
-        return [Turn(row["role"], row["content"]) for row in found]
+        said = (Message.model_validate_json(self._sealing.open(row, about)) for row in rows)
+        return [Turn(m.role, m.content, m.citations[0].title if m.citations else "") for m in said]
 
     async def append(self, principal: Principal, session_id: str, question: str, answer: Answer) -> None:
         """Keeps a question and its answer; the first question is the title of a session that has none.

@@ -51,7 +51,7 @@ def _scope(scope: str) -> str:
     return scope
 
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9._@+-]{0,63}$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9._@+-]{0,63}\Z")
 Name = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=NAME), AfterValidator(_not_reserved)]
 Tenant = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=NAME)]
 AccessScope = Annotated[str, StringConstraints(max_length=250), AfterValidator(_scope)]

@@ -21,6 +21,7 @@ from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
@@ -31,10 +32,10 @@ from serving.health import Health, Watched
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
+from serving.sharing import Sharing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 
@@ -72,8 +73,6 @@ async def opened(
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         stack.push_async_callback(follower.close)
-        people = open_people(settings, options, state, metrics)
-        stack.callback(people.close)
         answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
         feedbacks = Feedbacks(
@@ -86,14 +85,16 @@ async def opened(
             finalists=Finalists(models, sanitizer),
             rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
         )
+        cache = CacheManager(state, metrics, options)
         coordinator = Coordinator(
             follower,
-            pipeline,
+            Sharing(pipeline, cache, follower),
             answers,
+            people.sessions,
             metrics,
             options=options,
             answered=people.answered,
-            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
+            completer=partial(pipeline.in_words, ask_to_stand_alone, rewording) if rewording else None,
         )
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
@@ -101,9 +102,11 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
-        if settings.login == "required":
-            watched["revocation"] = state  # a token of somebody known goes on for its short life
+        watched: dict[str, Watched] = {
+            "feedback": feedbacks,
+            "audit": people.audit,
+            "revocation": people.credentials,
+        }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):
@@ -123,6 +126,7 @@ async def opened(
             embeddings=embeddings,
             health=health,
             dagster=dagster,
+            cache=cache,
         )
 
 

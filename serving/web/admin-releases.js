@@ -6,6 +6,7 @@ import { ask, field, h, icon, toast } from "./dom.js";
 import { known, number, t, when } from "./i18n.js";
 import { render } from "./markdown.js";
 
+const spaced = (name) => name.replaceAll("_", " ");
 const short = (id) => (id ? id.slice(0, 8) : "–");
 const path = (id) => `/api/releases/${encodeURIComponent(id)}`;
 const shown = (value) => (value === null || value === undefined ? "–" : typeof value === "number" ? number(value) : typeof value === "object" ? JSON.stringify(value) : String(value));
@@ -25,12 +26,13 @@ export class ReleasesPage {
       button(t("reload"), () => this.show(() => this.load())),
     );
     if (!releases.length) return [head, h("p", { class: "quiet" }, t("no_releases"))];
-    const names = [...new Set(releases.flatMap((one) => Object.keys(one.scores)))].slice(0, 4);
+    const scored = (name) => releases.some((one) => one.scores[name] !== null && one.scores[name] !== undefined);
+    const names = [...new Set(releases.flatMap((one) => Object.keys(one.scores)))].filter(scored).slice(0, 4);
     return [
       head,
-      table(t("releases"), [t("release"), t("created"), t("gate"), ...names, t("actions")], releases.map((one) => [
+      table(t("releases"), [t("release"), t("created"), t("gate"), ...names.map(spaced), t("actions")], releases.map((one) => [
         [h("code", {}, short(one.id)), " ", one.serving && tag(t("serving"), "ok"), one.aliases.map((name) => tag(t(name), name === "champion" ? "gold" : ""))],
-        when(one.created_at),
+        h("time", { datetime: one.created_at }, when(one.created_at)),
         verdict(one.gate),
         ...names.map((name) => shown(one.scores[name])),
         h("span", { class: "row" },
@@ -53,10 +55,10 @@ export class ReleasesPage {
       one.gate?.reasons.length ? h("ul", {}, one.gate.reasons.map((reason) => h("li", {}, reason))) : null,
       others.length ? h("p", { class: "row" }, choice, button(t("compare"), () => this.show(() => this.diff(choice.value, one.id)))) : null,
       h("h3", {}, t("report")),
-      Object.keys(one.scores).length ? h("dl", { class: "scores" }, Object.entries(one.scores).map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, shown(value))))) : null,
+      Object.keys(one.scores).length ? h("dl", { class: "scores" }, Object.entries(one.scores).map(([name, value]) => h("div", {}, h("dt", {}, spaced(name)), h("dd", {}, shown(value))))) : null,
       one.rendered ? h("div", { class: "report" }, render(one.rendered, { level: 3 })) : h("p", { class: "quiet" }, t("no_report")),
       h("h3", {}, t("parts")),
-      table(t("parts"), [t("part"), ""], Object.entries({ ...parts, ...prefixed("adapters", adapters), ...prefixed("weights", weights) }).map(([name, value]) => [name, h("code", {}, shown(value))])),
+      table(t("parts"), [t("part"), t("version")], Object.entries({ ...parts, ...prefixed("adapters", adapters), ...prefixed("weights", weights) }).map(([name, value]) => [name, h("code", {}, shown(value))])),
       h("h3", {}, t("history")),
       h("ol", { class: "history" }, one.history.map((row) => h("li", {}, h("b", {}, known(row.event) ? t(row.event) : row.event), " ", when(row.at), row.by ? ` ${t("by", { name: row.by })}` : "",
         row.event === "judged" ? [" ", tag(t(row.passed ? "passed" : "not_passed"), row.passed ? "ok" : "warn")] : null, row.note ? ` – ${row.note}` : ""))),

@@ -119,17 +119,20 @@ export async function* askStream(body, signal) {
   let response = await open("POST", "/api/chat", { ...body, stream: true }, { signal });
   let last = 0;
   let id = null;
+  let ended = false;
   for (let breaks = 0; ; ) {
     try {
       for await (const event of parse(response.body)) {
-        last = event.id;
+        last = event.id || last;
         breaks = 0;
         if (event.event === "started") id = event.data.id;
+        ended ||= ["done", "error", "stopped"].includes(event.event);
         yield event;
-        if (event.event === "done" || event.event === "error") return;
       }
+      if (ended) return;
       throw new Failure(0, "the stream ended early");
     } catch (error) {
+      if (ended) return;
       if (error.name === "AbortError" || id === null) throw error;
       for (;;) {
         if (breaks >= PATIENCE.length) throw error;

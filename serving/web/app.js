@@ -152,7 +152,7 @@ function showBar() {
       : "",
     h("button", { type: "button", class: "plain", lang: document.documentElement.lang === "zh" ? "en" : "zh", on: { click: switchLanguage } }, t("language")),
     iconButton("sun", t(`theme_${theme}`), nextTheme),
-    iconButton("help", t("shortcuts"), help),
+    iconButton("help", t("shortcuts"), help, { class: "icon keyboard" }),
   );
 }
 

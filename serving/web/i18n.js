@@ -40,6 +40,7 @@ const WORDS = {
   Fusing: ["Fusing", "综合"],
   working: ["Working", "处理中"],
   seconds: ["{n} s", "{n} 秒"],
+  milliseconds: ["{n} ms", "{n} 毫秒"],
   answer_begun: ["The answer is being written.", "正在生成回答。"],
   answer_ready: ["Answer: {text}", "回答：{text}"],
   stopped: ["You stopped this answer.", "您已停止生成。"],
@@ -66,6 +67,11 @@ const WORDS = {
   d_history: ["history (this answer was not stored)", "历史记录（本回答未保存）"],
   d_cache: ["the cache", "缓存"],
   d_sessions: ["the conversation so far", "此前的对话"],
+  removed_from: ["Taken out of what the model wrote: {list}.", "已从模型所写内容中移除：{list}。"],
+  r_secret: ["a secret", "机密"],
+  r_link: ["a link that no passage has", "原文中没有的链接"],
+  r_picture: ["a picture", "图片"],
+  r_html: ["HTML", "HTML"],
   cached_exact: ["From the cache: the same question was answered before.", "来自缓存：此前回答过相同的问题。"],
   cached_semantic: ["From the cache: a question with the same meaning was answered before.", "来自缓存：此前回答过同义的问题。"],
   filtered: ["Searched only: {list}.", "检索范围：{list}。"],
@@ -214,6 +220,7 @@ const WORDS = {
   unpinned: ["unpinned", "已取消固定"],
   differences: ["{a} compared with {b}", "{a} 与 {b} 的比较"],
   part: ["Part", "组成"],
+  version: ["Version", "版本"],
   before: ["Before", "之前"],
   after: ["After", "之后"],
   scores: ["Scores", "得分"],
@@ -262,6 +269,14 @@ const WORDS = {
   key_title: ["API key of {name}", "{name} 的 API 密钥"],
   key_once: ["It is shown this once; keep it somewhere safe.", "密钥仅显示这一次，请妥善保存。"],
   keys: ["API keys", "API 密钥"],
+  keys_of: ["API keys of {name}", "{name} 的 API 密钥"],
+  no_keys: ["There is no key yet. Programs use one instead of a password.", "尚无密钥。程序使用密钥代替密码。"],
+  remove_key: ["Revoke the key {name}?", "撤销密钥 {name}？"],
+  label: ["Label", "标签"],
+  expires: ["Expires", "到期"],
+  never: ["never", "永不"],
+  days: ["Days until it expires", "有效天数"],
+  days_hint: ["Empty: it does not expire.", "留空则不过期。"],
   no_users: ["There is no user yet.", "尚无用户。"],
 };
 
@@ -294,4 +309,5 @@ export const when = (value) =>
     new Date(typeof value === "number" ? value * 1000 : value),
   );
 
-export const duration = (seconds) => t("seconds", { n: number(seconds, seconds < 10 ? 2 : 0) });
+export const duration = (seconds) =>
+  seconds < 1 ? t("milliseconds", { n: number(seconds * 1000, 0) }) : t("seconds", { n: number(seconds, seconds < 10 ? 2 : 0) });

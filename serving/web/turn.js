@@ -62,6 +62,7 @@ export class Turn {
       this.text += data.text;
     } else if (event === "broken") this.phase = "broken";
     else if (event === "error") this.fail(data.message);
+    else if (event === "stopped") this.stop();
     else if (event === "done") {
       this.finish(data.answer);
       announce(t("answer_ready", { text: data.answer.answer }));
@@ -149,6 +150,9 @@ export class Turn {
       const words = Object.entries(filters ?? {}).flatMap(([key, value]) =>
         (Array.isArray(value) ? value : value ? [value] : []).map((v) => t(`f_${key}`, { v })));
       if (words.length) note(t(name, { list: words.join(", ") }), name === "dropped" ? "warn" : "info");
+    }
+    if (answer.removed?.length) {
+      note(t("removed_from", { list: answer.removed.map((name) => (known(`r_${name}`) ? t(`r_${name}`) : name)).join(", ") }), "warn");
     }
     if (answer.unsupported?.length) note(t("unsupported_note"), "warn");
     return out;
