@@ -32,6 +32,7 @@ from serving.health import Health, Watched
 from serving.loading import Loader
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
@@ -60,6 +61,8 @@ async def opened(
     async with AsyncExitStack() as stack:
         state = State(await _state_url(settings, stack), deadline_s=options.state_s)
         stack.push_async_callback(state.close)
+        people = open_people(settings, options, state, metrics)
+        stack.callback(people.close)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint, patience_s=options.store_s),
             settings.cache,

@@ -60,6 +60,10 @@ PATIENT: dict[str, Any] = {
 
 
 PASSWORD = "correct horse battery staple"
+CHEAP = 1000  # iterations: hundreds of logins are made here
+with pytest.MonkeyPatch.context() as _patch:
+    _patch.setattr("serving.passwords.ITERATIONS", CHEAP)
+    _HASHED = hash_password(PASSWORD)
 
 
 def make_chunk(text: str, *, document: str = "jira:HAUL-1", start: int = 100, **changes: Any) -> Chunk:
@@ -293,7 +297,7 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2, proxy_headers=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -312,7 +316,7 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
 
 def person(name: str, role: Role = "reader", **fields: Any) -> User:
     """Somebody for `serve(users=[...])`, whose password is PASSWORD."""
-    return User.create(name, hash_password(PASSWORD), role=role, **fields)
+    return User.create(name, _HASHED, role=role, **fields)
 
 
 async def _add(users: Sequence[User], redis_url: str) -> None:
