@@ -93,7 +93,7 @@ def measure_overhead(arguments: argparse.Namespace, folder: Path) -> None:
         }
         table = Table("10 ms is the goal of p99", "p50", "p95", "p99", "max", "ten at once: median", "worst")
         for name, (port, path, body) in targets.items():
-            asyncio.run(load(port, path, body, requests=10, users=2))  # warm
+            asyncio.run(load(port, path, body, requests=10, users=2, first=10**6))  # warm
             alone = asyncio.run(load(port, path, body, requests=arguments.requests, users=1))
             over = percentiles([one.seconds - THINKS_S for one in alone])
             together = []
