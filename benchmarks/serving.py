@@ -256,10 +256,11 @@ def serve_rival(port: int, llm: str) -> None:
 def serve_stored(port: int, redis_url: str) -> None:
     """The stored bytes of the exact question."""
     from fastapi import FastAPI
-    from redis.asyncio import Redis
+    from redis.asyncio import BlockingConnectionPool, Redis
     from starlette.responses import Response
 
-    app, redis = FastAPI(), Redis.from_url(redis_url)
+    app = FastAPI()
+    redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, max_connections=64))  # as the hub
     stored = b'{"answer": "' + b"x" * 1500 + b'"}'  # the size of a small answer with its citation
 
     @app.post("/get")
