@@ -22,11 +22,12 @@ from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
 from serving.cache import CacheManager
+from serving.completions import load_litellm
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
-from serving.finalist import LanguageModel, LiteLlm, load_language_model
+from serving.finalist import LanguageModel, Remote
 from serving.fusing import Finalists
 from serving.health import Health, Watched
 from serving.loading import Loader
@@ -163,10 +164,10 @@ def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[Languag
     if not entry.uses_llm:
         return ()
     pool = ThreadPoolExecutor(1, "litellm")
-    pool.submit(load_language_model)  # meanwhile the release loads, which takes longer
+    pool.submit(load_litellm)  # meanwhile the release loads, which takes longer
     pool.shutdown(wait=False)
     return tuple(
-        LiteLlm(
+        Remote(
             model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
         )
         for model in (entry, *entry.fallbacks)
