@@ -64,7 +64,9 @@ class Artifacts:
         return None if self._alias(asset) is None else self.latest(asset)
 
     def get(self, asset: str, version: str) -> Artifact:
-        """One version. Raises NotFound."""
+        """One version. Raises NotFound, also for what cannot be a version: an empty one, a path."""
+        if not version.isalnum():
+            raise NotFound(f"{asset}: there is no version {version!r}")
         row = orjson.loads(self.store.get(f"{home(asset)}/{version}/{MANIFEST}"))
         return Artifact(**{**row, "files": tuple(ArtifactFile(**file) for file in row["files"])})
 

@@ -73,6 +73,9 @@ class Refiner(RemoteModel):
 
 class Finalist(RemoteModel):
     provider: Literal["auto", "llm", "extractive"] = "auto"
+    fallbacks: list[RemoteModel] = Field(
+        default_factory=list, max_length=5, description="Asked in turn where the one before wrote nothing."
+    )
 
     @property
     def uses_llm(self) -> bool:

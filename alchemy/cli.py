@@ -1,8 +1,9 @@
 """The command line. Every command prints for people, or one JSON value with `--json`.
 
-alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | eval | export
+alchemy demo | upload | sanitize | scout | quant | refine | doctor | serve | bench | eval | export
 alchemy lineage | impact
 alchemy models ls|pull | releases ls|show|diff|promote|rollback|prune
+alchemy users add|passwd|role|access|tenant|ls|remove|key|keys|revoke
 """
 
 import dataclasses
@@ -16,15 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from alchemy.catalog import load_catalog
+from alchemy.cli_bench import app as bench
 from alchemy.cli_releases import releases
+from alchemy.cli_users import users
 from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
 from alchemy.errors import BadInput, NotFound
 from alchemy.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
+app.add_typer(bench)
 app.add_typer(releases, name="releases")
 app.add_typer(models, name="models")
+app.add_typer(users, name="users")
 
 
 @command(app, "upload")
@@ -109,20 +114,24 @@ def doctor(as_json: Json = False) -> None:
 @command(app, "serve")
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default ALCHEMY_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; default ALCHEMY_PORT.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; default ALCHEMY_PORT, or 8443 for HTTPS.")] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="HTTPS, with a certificate of its own unless one is given.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Answer questions over HTTP from the current champion, and follow it."""
-    # Replaces this process, so that signals reach the service; `alchemy` itself never imports `serving`.
-    settings = load_settings()
-    chosen = {
-        "ALCHEMY_HOST": host or settings.host,
-        "ALCHEMY_PORT": str(settings.port if port is None else port),
-    }
+    chosen = {"ALCHEMY_HOST": host, "ALCHEMY_PORT": port, "ALCHEMY_SERVING_TLS": tls or None}
+    os.environ.update({name: str(value) for name, value in chosen.items() if value is not None})
     if as_json:
-        show({"address": f"http://{chosen['ALCHEMY_HOST']}:{chosen['ALCHEMY_PORT']}"}, as_json)
+        from serving.options import load_options
+        from serving.tls import address
+
+        load_settings.cache_clear()
+        show({"address": address(load_settings(), load_options())}, as_json)
         sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **chosen})  # noqa: S606
+    # Replaces this process, so that signals reach the service.
+    os.execv(sys.executable, [sys.executable, "-m", "serving"])  # noqa: S606
 
 
 @command(app, "demo")

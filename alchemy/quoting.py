@@ -17,10 +17,11 @@ from alchemy.retrieval.search import Passage
 from alchemy.text.instructions import is_active, is_for_the_model
 from alchemy.text.language import is_chinese
 from alchemy.text.sentences import split_sentences
+from alchemy.text.terms import terms
 
 # [1], and [1, 2] as some models write it.
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*[,;，、]\s*\d{1,3})*)\]")
-_MARKS = re.compile(rf"(?:{_MARK.pattern})+")
+MARKS = re.compile(rf"(?:{_MARK.pattern})+")
 _QUOTED = re.compile(r"“[^”]*”")
 _OPEN_MARK = re.compile(r"\s?\[[\d\s,;，、]{0,20}\Z|\s\Z")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
@@ -28,12 +29,6 @@ _STATEMENT = re.compile(r"[.!?。！？][\"'”’」』)）\]]*\s*\Z| \| ")
 _DIGIT = re.compile(r"\d")
 _HAS_NUMBER = re.compile(r"\d|[一二三四五六七八九十百]")
 _ASKS_NUMBER = re.compile(r"(?i)\bhow (?!does|do|is|are|can)\w+|\bwhen\b|\bcost|\bprice|[多几]")
-_WORD = re.compile(r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*|[\u3400-\u9fff\uf900-\ufaff]+")
-_STOP = frozenset(
-    """a about an and are as at be by can could did do does for from had has have how i if in into is it its
-    me my of on or our should so that the their them there they this to was we were what when where which who
-    whom why will with would you your""".split()  # noqa: SIM905
-)
 _LEADS = ("The knowledge base says:", "知识库中的相关内容：")
 _NESTED = str.maketrans("“”", "‘’")
 _MOST_QUOTES = 3
@@ -113,16 +108,16 @@ def cite(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
     """
     claims: dict[int, str] = {}
     begin = 0
-    for match in _MARKS.finditer(text):
+    for match in MARKS.finditer(text):
         claim = _SENTENCE_END.split(text[begin : match.start()].rstrip(" .!?。！？\n"))[-1]
-        for number in _numbers(match.group()):
+        for number in mark_numbers(match.group()):
             claims[number] = f"{claims.get(number, '')} {claim}"
         begin = match.end()
     found = []
     for number in sorted(number for number in claims if 1 <= number <= len(passages)):
-        claimed, passage = _terms(claims[number]), passages[number - 1]
+        claimed, passage = terms(claims[number]), passages[number - 1]
         spans = _spans(number, passage)
-        overlap = [len(claimed & _terms(span.text)) for span in spans]
+        overlap = [len(claimed & terms(span.text)) for span in spans]
         if overlap and max(overlap) > 0:
             found.append(_citation(spans[overlap.index(max(overlap))]))
     return tuple(found)
@@ -132,7 +127,7 @@ def outside_quotes(text: str) -> str:
     """What an answer says itself, as a reader sees it: not between “ and ”, nor a mark, nor the lead."""
     for lead in _LEADS:
         text = text.removeprefix(lead)
-    return _MARKS.sub(" ", _QUOTED.sub(" ", text)).strip()
+    return MARKS.sub(" ", _QUOTED.sub(" ", text)).strip()
 
 
 async def checked(tokens: AsyncIterator[str], passages: int) -> AsyncIterator[str]:
@@ -153,7 +148,7 @@ def without_strangers(text: str, passages: int) -> str:
     """The text without the numbers, in marks, that name no passage."""
 
     def mark(match: re.Match[str]) -> str:
-        known = [str(number) for number in _numbers(match.group()) if 1 <= number <= passages]
+        known = [str(number) for number in mark_numbers(match.group()) if 1 <= number <= passages]
         space = match.group()[0] if match.group()[0].isspace() else ""
         return f"{space}[{', '.join(known)}]" if known else ""
 
@@ -209,15 +204,15 @@ def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
-    asked = _terms(question)
-    terms = [_terms(span.text) for span in spans]
+    asked = terms(question)
+    said = [terms(span.text) for span in spans]
     # Smoothed inverse document frequency over the sentences at hand (Robertson's form, never negative).
-    seen = {term: sum(term in found for found in terms) for term in asked}
+    seen = {term: sum(term in found for found in said) for term in asked}
     weight = {
         term: math.log(1 + (len(spans) + 1) / (1 + count)) * (_IDENTIFIER if _DIGIT.search(term) else 1.0)
         for term, count in seen.items()
     }
-    fits = [_fit(span, asked, found, weight) for span, found in zip(spans, terms, strict=True)]
+    fits = [_fit(span, asked, found, weight) for span, found in zip(spans, said, strict=True)]
     wants_number = bool(_ASKS_NUMBER.search(question))
     return [
         (0.3 + span.passage.relevance)
@@ -231,34 +226,14 @@ def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
 def _fit(span: _Span, asked: set[str], found: set[str], weight: dict[str, float]) -> float:
     """Share of the question that the sentence covers. What its title says already, it need not repeat."""
     chunk = span.chunk
-    above = _terms(f"{chunk.title} {chunk.section}")
+    above = terms(f"{chunk.title} {chunk.section}")
     weigh = {term: weight[term] * (_ABOVE if term in above else 1.0) for term in asked}
     return sum(weigh[term] for term in asked & found) / (sum(weigh.values()) or 1.0)
 
 
-def _terms(text: str) -> set[str]:
-    """Words without endings and stop words; Chinese as pairs of characters."""
-    found = set()
-    for match in _WORD.finditer(text):
-        word = match.group().lower()
-        if is_chinese(word):
-            found |= {word[i : i + 2] for i in range(max(len(word) - 1, 1))}
-        elif word not in _STOP:
-            found.add(_stem(word))
-    return found
-
-
-def _stem(word: str) -> str:
-    if word.isalpha():
-        for ending in ("ing", "ies", "ed", "es", "s"):
-            if word.endswith(ending) and len(word) - len(ending) >= 4:
-                return word[: -len(ending)].rstrip("e")
-    return word.rstrip("e") if len(word) > 4 else word
-
-
 def _adds(span: _Span, picked: Sequence[_Span]) -> bool:
     """Whether the sentence is new, and from another chunk or beside what is quoted from this one."""
-    if any(_terms(span.text) <= _terms(other.text) for other in picked):
+    if any(terms(span.text) <= terms(other.text) for other in picked):
         return False
     same = [other for other in picked if (other.number, other.chunk) == (span.number, span.chunk)]
     return not same or any(_touch(other, span) or _touch(span, other) for other in same)
@@ -318,5 +293,6 @@ def _quoted(quote: str) -> str:
     return f"“{quote.translate(_NESTED)}”"
 
 
-def _numbers(marks: str) -> list[int]:
+def mark_numbers(marks: str) -> list[int]:
+    """The passage numbers in a mark such as `[1, 3]`."""
     return [int(number) for number in re.findall(r"\d+", marks)]

@@ -107,44 +107,49 @@ def point(artifacts: Artifacts, name: str, release_id: str, expected: Alias | No
     move_alias(artifacts.store, _alias_key(name), value, expected.etag if expected else None)
 
 
-def promote(artifacts: Artifacts, release_id: str, *, expected: Alias | None, note: str = "") -> None:
+def promote(
+    artifacts: Artifacts, release_id: str, *, expected: Alias | None, note: str = "", by: str = ""
+) -> None:
     """Makes a release the champion if the champion is still `expected`; the old one becomes `previous`.
 
-    `note` says why and by whom, and stands in the history.
+    `note` says why and `by` who; both stand in the history.
     Raises NotFound for an unknown release and Conflict when somebody else promoted in between.
     """
     artifacts.get("release", release_id)  # its manifest: a record without one is being pruned
     point(artifacts, "champion", release_id, expected, note)
-    note_event(artifacts, release_id, "promoted", note=note, champion=expected.release if expected else None)
+    champion = expected.release if expected else None
+    note_event(artifacts, release_id, "promoted", note=note, by=by, champion=champion)
     if expected and expected.release != release_id:
         _force(artifacts, "previous", expected.release)
 
 
-def rollback(artifacts: Artifacts) -> str:
+def rollback(artifacts: Artifacts, *, by: str = "") -> str:
     """Makes `previous` the champion again and returns its id. Raises NotFound where there is none."""
-    previous = read_release_alias(artifacts, "previous")
+    champion, previous = (read_release_alias(artifacts, name) for name in ("champion", "previous"))
     if previous is None:
         raise NotFound("no previous release to roll back to")
-    promote(artifacts, previous.release, expected=read_release_alias(artifacts, "champion"), note="rollback")
+    promote(artifacts, previous.release, expected=champion, note="rollback", by=by)
     return previous.release
 
 
-def pin(artifacts: Artifacts, release_id: str, *, expected: Alias | None) -> None:
+def pin(
+    artifacts: Artifacts, release_id: str, *, expected: Alias | None, note: str = "", by: str = ""
+) -> None:
     """Makes a release serve until it is unpinned, whatever is promoted meanwhile.
 
     Raises NotFound for an unknown release and Conflict when the pin is not where the caller saw it.
     """
     artifacts.get("release", release_id)
-    point(artifacts, "pinned", release_id, expected)
-    note_event(artifacts, release_id, "pinned")
+    point(artifacts, "pinned", release_id, expected, note)
+    note_event(artifacts, release_id, "pinned", note=note, by=by)
 
 
-def unpin(artifacts: Artifacts, *, expected: Alias | None) -> None:
+def unpin(artifacts: Artifacts, *, expected: Alias | None, by: str = "") -> None:
     """Lets the champion serve again. Raises NotFound where nothing is pinned, and Conflict like `pin`."""
     if expected is None or not expected.release:
         raise NotFound(_NONE["pinned"])
     point(artifacts, "pinned", "", expected)
-    note_event(artifacts, expected.release, "unpinned")
+    note_event(artifacts, expected.release, "unpinned", by=by)
 
 
 def note_event(artifacts: Artifacts, release_id: str, event: str, **facts: Any) -> None:

@@ -4,7 +4,9 @@ Nested options are set with two underscores: `ALCHEMY_CHUNK__TARGET_TOKENS=160`.
 not here but in `models.yaml` (see `catalog`).
 """
 
+import ipaddress
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alchemy.errors import BadConfig
+
+_JWT_SECRET_BYTES = 32  # of HS256's own length (RFC 7518, 3.2)
+_HISTORY_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Options(BaseModel):
@@ -170,7 +175,20 @@ class Settings(BaseSettings):
         Path("gate.toml"), description="The gate's policy; without the file its built-in numbers hold."
     )
     salt: SecretStr | None = Field(None, description="Secret key of the pseudonyms; required in production.")
-    api_key: SecretStr | None = Field(None, description="Bearer key of the service; required in production.")
+    auth: Literal["open", "required"] | None = Field(
+        None,
+        description="Whether the service asks who is there; default: open in the dev profile on a loopback "
+        "address where neither ALCHEMY_API_KEY nor ALCHEMY_JWT_SECRET is set, else required.",
+    )
+    api_key: SecretStr | None = Field(None, description="The operator's bearer key; required in production.")
+    jwt_secret: SecretStr | None = Field(
+        None, description="Signs login tokens, 32 bytes or more; required in production."
+    )
+    history_key: SecretStr | None = Field(
+        None,
+        description="Encrypts conversations and answers at rest: keys of 64 hexadecimal digits, by commas; "
+        "the first encrypts, all decrypt.",
+    )
     redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="Required in production.")
     engine: Literal["auto", "python", "spark"] = "auto"
     spark_master: str = Field("local[*]", validation_alias="SPARK_MASTER")
@@ -190,11 +208,41 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _production_has_its_secrets(self) -> "Settings":
         if self.profile == "production":
-            needed = {"ALCHEMY_SALT": self.salt, "ALCHEMY_API_KEY": self.api_key, "REDIS_URL": self.redis_url}
+            needed = {
+                "ALCHEMY_SALT": self.salt,
+                "ALCHEMY_API_KEY": self.api_key,
+                "ALCHEMY_JWT_SECRET": self.jwt_secret,
+                "REDIS_URL": self.redis_url,
+            }
             missing = [name for name, value in needed.items() if not value]
             if missing:
                 raise ValueError(f"profile production needs {', '.join(missing)}")
+            if self.auth == "open":
+                raise ValueError("profile production refuses ALCHEMY_AUTH=open")
         return self
+
+    @model_validator(mode="after")
+    def _keys_are_long_enough(self) -> "Settings":
+        secret = self.jwt_secret
+        if secret and len(secret.get_secret_value().encode()) < _JWT_SECRET_BYTES:
+            raise ValueError(f"ALCHEMY_JWT_SECRET is shorter than {_JWT_SECRET_BYTES} bytes")
+        if not all(_HISTORY_KEY.fullmatch(key) for key in self.history_keys):
+            raise ValueError("ALCHEMY_HISTORY_KEY: every key is 64 hexadecimal digits (openssl rand -hex 32)")
+        return self
+
+    @property
+    def login(self) -> Literal["open", "required"]:
+        """Whether the service asks who is there."""
+        if self.auth:
+            return self.auth
+        guarded = self.profile == "production" or self.api_key or self.jwt_secret
+        return "required" if guarded or not _is_loopback(self.host) else "open"
+
+    @property
+    def history_keys(self) -> tuple[str, ...]:
+        """The keys of history at rest, in hexadecimal; the first encrypts. Empty: it is not encrypted."""
+        keys = self.history_key.get_secret_value() if self.history_key else ""
+        return tuple(key.strip() for key in keys.split(",") if key.strip())
 
     @property
     def store_url(self) -> str:
@@ -218,3 +266,10 @@ def load_settings() -> Settings:
             for item in error.errors(include_input=False)
         ]
         raise BadConfig("wrong settings:\n  " + "\n  ".join(lines)) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

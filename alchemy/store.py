@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,9 +43,11 @@ class ObjectMeta:
 class Store:
     """Objects by key in a folder or a bucket. Thread-safe; cheap to pickle by `url` and reopen."""
 
-    def __init__(self, url: str, *, endpoint: str | None = None) -> None:
+    def __init__(self, url: str, *, endpoint: str | None = None, patience_s: float | None = None) -> None:
         """Opens `s3://bucket[/prefix]`, `file:///path` or a plain folder path.
 
+        `patience_s` is for who would rather hear soon that S3 is gone: the longest silence (seconds), with
+        no retries after as long; by default obstore tries for three minutes.
         Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)
         or the machine's role. Raises BadConfig for another scheme.
         """
@@ -54,12 +56,15 @@ class Store:
         parts = urlsplit(url)
         self._folder: Path | None = None
         if parts.scheme == "s3":
+            bounds, retries = _patience(patience_s)
+            client: Any = {"allow_http": bool(endpoint and endpoint.startswith("http://")), **bounds}
             self._inner: Any = S3Store(
                 parts.netloc,
                 prefix=parts.path.strip("/") or None,
                 config={"endpoint": endpoint} if endpoint else {},
                 region=os.environ.get("AWS_REGION", "us-east-1"),
-                client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
+                client_options=client,
+                retry_config=retries,
             )
         elif parts.scheme in ("", "file"):
             self._folder = Path(parts.path if parts.scheme else url).expanduser().resolve()
@@ -185,6 +190,16 @@ class Store:
         locks = self._folder / _LOCKS
         locks.mkdir(exist_ok=True)
         return FileLock(locks / name, timeout=30)
+
+
+def _patience(seconds: float | None) -> tuple[dict[str, Any], Any]:
+    """obstore's options of the client and of retries."""
+    if seconds is None:
+        return {}, None
+    silence = timedelta(seconds=seconds)
+    # The limit on a whole request would end the download of a large index that is going well.
+    bounds = {"connect_timeout": silence, "read_timeout": silence, "timeout": timedelta(hours=1)}
+    return bounds, {"retry_timeout": silence, "backoff": {"max_backoff": timedelta(seconds=1)}}
 
 
 def _checked(key: str) -> str:

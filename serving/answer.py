@@ -1,7 +1,7 @@
 """What is asked, what is answered, and the events in between: the wire format of the service.
 
 The first event is `Started`; the tokens, joined, are the answer's text; the last event is `Done` with the
-whole answer, or `Failed`.
+whole answer, `Failed` or `Stopped`.
 """
 
 from datetime import date
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.quoting import Citation
 from alchemy.records import SOURCES
+from alchemy.retrieval.conversation import Turn
 from alchemy.retrieval.index import Filters as Limits
 from alchemy.text.language import is_chinese
 from serving.access import ANYONE, Principal
@@ -62,6 +63,8 @@ class Question(_Wire):
     intuition: bool = True
     adapter: str | None = None  # None: the general one
     asker: Principal = ANYONE
+    session: str | None = None
+    turns: tuple[Turn, ...] = ()  # what was said before, oldest first
 
 
 class Intuition(_Wire):
@@ -70,6 +73,21 @@ class Intuition(_Wire):
     text: str
     adapter: str
     verified: Literal[False] = False
+
+
+class TextRange(_Wire):
+    """Characters `start` to `end` of the answer's text."""
+
+    start: int
+    end: int
+
+
+class Usage(_Wire):
+    """Tokens of the question with its conversation, and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    counted_by: str  # a model's tokenizer, or "estimate"
 
 
 class Answer(_Wire):
@@ -82,10 +100,23 @@ class Answer(_Wire):
     answerable: bool
     finalist: str  # who wrote it: extractive, none, or the model's name
     citations: list[Citation]
+    unsupported: list[TextRange] = Field(
+        default_factory=list, description="Sentences that no cited passage supports, by words and numbers."
+    )
+    removed: list[str] = Field(
+        default_factory=list, description="Taken out of what the model wrote: secret, link, picture, html."
+    )
     intuition: Intuition | None
+    standalone: str | None = Field(None, description="The question as the conversation completed it.")
+    session: str | None = None
+    cached: Literal["exact", "semantic"] | None = Field(
+        None, description="It was made before: for this question, or for one that means the same."
+    )
+    cached_question: str | None = Field(None, description="The question that it was made for.")
     degraded: list[str]  # features that were missing from this answer
     filters: Filters = Filters()  # what was searched: as was asked for, and as the question says
     dropped: Filters = Filters()  # what the question says but nothing answered under
+    usage: Usage
     seconds: dict[str, float]
 
 
@@ -130,6 +161,11 @@ class Cited(_Wire):
     citation: Citation
 
 
+class Counted(_Wire):
+    event: Literal["usage"] = "usage"
+    usage: Usage
+
+
 class Done(_Wire):
     event: Literal["done"] = "done"
     answer: Answer
@@ -143,7 +179,14 @@ class Failed(_Wire):
     message: str
 
 
-Event = Started | Status | Sources | Token | Cited | Done | Failed
+class Stopped(_Wire):
+    """Somebody stopped the answer; there will be none."""
+
+    event: Literal["stopped"] = "stopped"
+    id: str
+
+
+Event = Started | Status | Sources | Token | Cited | Counted | Done | Failed | Stopped
 
 
 def refusal(question: str) -> str:

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.access import Principal
 from serving.answer import Answer
+from serving.sealing import Sealing
 from serving.state import PREFIX, State
 
 _PREFIX = PREFIX + "answer:"
@@ -28,16 +29,19 @@ class AnswerRecord(BaseModel):
 class Answers:
     """Keeps answer records. Every method raises Unavailable when the state server does not answer."""
 
-    def __init__(self, state: State, *, ttl_s: int) -> None:
+    def __init__(self, state: State, sealing: Sealing, *, ttl_s: int) -> None:
         self._state = state
+        self._sealing = sealing
         self._ttl_s = ttl_s
 
     async def put(self, record: AnswerRecord) -> None:
         """Stores the record for its time to live."""
-        key, row = _PREFIX + record.answer.id, record.model_dump_json().encode()
+        key = _PREFIX + record.answer.id
+        row = self._sealing.seal(record.model_dump_json().encode(), key)
         await self._state.call(lambda redis: redis.set(key, row, ex=self._ttl_s))
 
     async def get(self, answer_id: str) -> AnswerRecord | None:
         """The record, or None when there is none of that id (any more)."""
-        row = await self._state.call(lambda redis: redis.get(_PREFIX + answer_id))
-        return None if row is None else AnswerRecord.model_validate_json(row)
+        key = _PREFIX + answer_id
+        row = await self._state.call(lambda redis: redis.get(key))
+        return None if row is None else AnswerRecord.model_validate_json(self._sealing.open(row, key))

@@ -1,90 +1,98 @@
-"""How a question becomes an answer: [rewrite -> retrieve || intuition] -> fuse -> stream -> store.
+"""The life of a question: complete it from the conversation -> share or make the answer -> store -> done.
 
-Each step has a deadline and a degraded form, named in the answer's `degraded` and counted in the metrics:
+What an answer is made of is `pipeline`'s, and whether it is made anew `sharing`'s; here is who gets it. Each
+question is one `Running` whose events any reader follows.
 
-    rewrite     no other words for the question came in time: its own words are searched
-    retrieval   the search failed or was too slow: the question is declined, saying so
-    intuition   the adapter failed or was too slow: the answer goes without
-    finalist    the language model failed: what it wrote so far, if anything, and then quotes
-    citations   the language model cited nothing that holds: quotes follow its text
-    history     the state server did not take the answer: it has no lineage later
+Degraded forms of this half, named in the answer's `degraded` and counted in the metrics:
 
-Closing the event stream (the client went away) cancels all work of the question.
+    conversation  the language model did not complete the question in time: that is done by words
+    history       the state server did not take the answer: it has no lineage later
 """
 
 import asyncio
 import logging
 import secrets
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from alchemy.errors import ContractBroken, Unavailable
-from alchemy.quoting import Citation, checked, cite, extract
-from alchemy.retrieval.rewrite import Rewrite
-from alchemy.retrieval.search import Passage, SearchResult
-from alchemy.settings import SearchOptions
-from alchemy.text.language import is_chinese
+from alchemy.errors import ContractBroken, NotFound, Unavailable
+from alchemy.retrieval.conversation import Turn, points_back, stand_alone
+from serving.access import Principal
 from serving.answer import (
     Answer,
-    Cited,
+    Counted,
     Done,
     Event,
     Failed,
-    Filters,
-    Intuition,
     Question,
-    Source,
-    Sources,
-    Stage,
     Started,
     Status,
+    Stopped,
     Token,
     no_release,
-    no_retrieval,
-    refusal,
 )
 from serving.answers import AnswerRecord, Answers
-from serving.finalist import LanguageModel
+from serving.logs import answer_id
+from serving.making import Made
 from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.released import Follower, Lease
+from serving.pipeline import Step
+from serving.released import Follower, Lease, Live
+from serving.running import Running
+from serving.sessions import Sessions
+from serving.sharing import Sharing
+from serving.tracing import note, span
+from serving.usage import usage
 
 log = logging.getLogger(__name__)
+
+Completer = Callable[[str, Sequence[Turn]], Awaitable[str]]  # whatever it raises is a failure
+Answered = Callable[[Principal, str, Answer], None]  # is told of every answer that was given
+
+_KEPT_S = 60.0  # how long the events of a finished answer can still be read
 
 
 @dataclass
 class _Run:
-    """What is known of one answer while it is made."""
+    """One person's answer while it is made."""
 
     question: Question
     id: str = field(default_factory=lambda: f"ans-{secrets.token_hex(12)}")
     started: float = field(default_factory=time.monotonic)
-    degraded: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    text: str = ""
-    answerable: bool = False
-    filters: Filters = field(default_factory=Filters)
-    dropped: Filters = field(default_factory=Filters)
-    finalist: str = "none"
-    citations: tuple[Citation, ...] = ()
-    intuition: Intuition | None = None
+    standalone: str | None = None
+    asked: Question | None = None  # as it stands alone
+    lacking: list[str] = field(default_factory=list)
+    made: Made | None = None
+    pieces_at: list[float] = field(default_factory=list)  # seconds since the question, of each token event
     outcome: str = "canceled"
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def status(self, stage: Stage, state: str) -> Status:
-        return Status.model_validate({"stage": stage, "state": state, "at": round(self.elapsed, 4)})
+    @property
+    def degraded(self) -> list[str]:
+        return list(dict.fromkeys([*(self.made.degraded if self.made else ()), *self.lacking]))
 
-    def lacks(self, feature: str) -> None:
-        if feature not in self.degraded:
-            self.degraded.append(feature)
+    @property
+    def seconds(self) -> dict[str, float]:
+        return (dict(self.made.seconds) if self.made else {}) | {"total": self.elapsed}
+
+
+@dataclass(frozen=True)
+class Underway:
+    """An answer that is being made, or was a moment ago."""
+
+    id: str
+    asker: Principal
+    running: Running[Event]
+
+    def stop(self) -> None:
+        """Ends it; whoever reads is told."""
+        self.running.stop(Stopped(id=self.id))
 
 
 class Coordinator:
@@ -93,284 +101,200 @@ class Coordinator:
     def __init__(
         self,
         follower: Follower,
+        sharing: Sharing,
         answers: Answers,
+        sessions: Sessions,
         metrics: Metrics,
         *,
         options: ServingOptions,
-        search: SearchOptions,
-        model: LanguageModel | None = None,
-        rewriter: Callable[[str], Rewrite] | None = None,
+        answered: Answered = lambda *_: None,
+        completer: Completer | None = None,
     ) -> None:
         self._follower = follower
+        self._sharing = sharing
         self._answers = answers
+        self._sessions = sessions
         self._metrics = metrics
         self._options = options
-        self._search = search
-        self._model = model
-        self._rewriter = rewriter
-        self._rewritings = ThreadPoolExecutor(options.threads, "rewrite")
-        self._searches = ThreadPoolExecutor(options.threads, "search")
-        self._intuitions = ThreadPoolExecutor(options.threads, "intuition")
+        self._answered = answered
+        self._completer = completer
+        self._underway: dict[str, Underway] = {}
         self._in_work = 0
 
-    def admit(self) -> None:
-        """Raises Unavailable when more questions are in work than the options allow."""
+    def start(self, question: Question, *, linger_s: float = 0.0) -> Underway:
+        """Begins an answer; it goes on while somebody reads it, and `linger_s` longer.
+
+        Raises:
+            Unavailable: More questions are in work than the options allow.
+        """
         if self._in_work >= self._options.max_concurrent:
             raise Unavailable("too many questions at once; please try again in a moment")
+        run = _Run(question)
+        self._in_work += 1
+        self._metrics.in_flight.inc()
+        running = Running(self._events(run), linger_s=linger_s)
+        running.when_ended(lambda: self._ended(run))
+        self._underway[run.id] = underway = Underway(run.id, question.asker, running)
+        return underway
+
+    def find(self, answer_id: str, asker: Principal) -> Underway | None:
+        """The answer of that id, where the asker has one under way or just had."""
+        underway = self._underway.get(answer_id)
+        return underway if underway and underway.asker.owner == asker.owner else None
 
     async def answer(self, question: Question) -> Answer:
-        """The whole answer at once. Raises ContractBroken on a fault of ours."""
-        async with aclosing(self.events(question)) as events:
-            async for event in events:
+        """The whole answer at once. Raises Unavailable like `start`, ContractBroken on a fault of ours."""
+        async with aclosing(self.start(question).running.read()) as events:
+            async for _, event in events:
                 if isinstance(event, Done):
                     return event.answer
                 if isinstance(event, Failed):
                     raise ContractBroken(event.message)
-        raise AssertionError("an event stream ends with Done or Failed")
+        raise Unavailable("the service is stopping")
 
-    async def events(self, question: Question) -> AsyncGenerator[Event, None]:
-        """The answer as it is made. Close the generator to cancel it (`contextlib.aclosing`)."""
-        run, lease = _Run(question), self._follower.lease()
-        self._in_work += 1
-        self._metrics.in_flight.inc()
+    async def close(self) -> None:
+        """Stops what is under way and takes no more work."""
+        for underway in self._underway.values():
+            underway.running.stop()
+        for underway in self._underway.values():
+            await underway.running.settled()
+        await self._sharing.close()
+
+    async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
+        lease = self._follower.lease()
+        release = lease.live.id if lease else None
+        answer_id.set(run.id)  # of this task and of what it starts
         try:
-            with lease or nullcontext():
-                yield Started(id=run.id, release=lease.live.id if lease else None)
+            with span("answer", {"gen_ai.operation.name": "chat"}), lease or nullcontext():
+                yield Started(id=run.id, release=release)
                 async with aclosing(self._steps(run, lease)) as steps:
-                    async for event in steps:
-                        yield event
-                answer = await self._store(run, lease.live.id if lease else None)
-                run.outcome = "answered" if run.answerable else "declined"
+                    async for step in steps:
+                        if isinstance(step, Token):
+                            run.pieces_at.append(run.elapsed)
+                        yield self._now(step, run)
+                answer = await self._store(run, lease.live if lease else None)
+                note(
+                    {
+                        "gen_ai.response.id": answer.id,
+                        "gen_ai.response.model": answer.finalist,
+                        "gen_ai.data_source.id": release,
+                        "gen_ai.usage.input_tokens": answer.usage.prompt_tokens,
+                        "gen_ai.usage.output_tokens": answer.usage.completion_tokens,
+                    }
+                )
+                if run.asked:
+                    self._sharing.keep(run.asked, answer)
+                yield Counted(usage=answer.usage)
+                run.outcome = "answered" if answer.answerable else "declined"
+                self._answered(run.question.asker, run.question.text, answer)
                 yield Done(answer=answer)
         except Exception:
             run.outcome = "failed"
             log.exception("answer failed", extra={"answer": run.id})
             yield Failed(id=run.id, message="the answer failed for a reason of ours; it is in the log")
         finally:
-            self._in_work -= 1
-            self._metrics.in_flight.dec()
-            self._account(run, lease)
+            self._account(run, release)
 
-    def close(self) -> None:
-        """Takes no more work. Threads that are busy end with their own deadline."""
-        self._rewritings.shutdown(wait=False, cancel_futures=True)
-        self._searches.shutdown(wait=False, cancel_futures=True)
-        self._intuitions.shutdown(wait=False, cancel_futures=True)
-
-    async def _steps(self, run: _Run, lease: Lease | None) -> AsyncGenerator[Event, None]:
+    async def _steps(self, run: _Run, lease: Lease | None) -> AsyncGenerator[Step, None]:
+        """What is made for this question; leaves the result in `run.made`."""
         if lease is None:
-            run.text = no_release(run.question.text)
-            yield Token(text=run.text)
+            run.made = Made(no_release(run.question.text))
+            yield Token(text=run.made.text)
             return
-        stop = threading.Event()
-        consulting = self._consult(run, lease, stop)
-        try:
-            rewrite = None
-            if self._rewriter:
-                yield run.status("Rewriting", "start")
-                rewrite = await self._rewrite(run, self._rewriter)
-                yield run.status("Rewriting", "finish")
-            yield run.status("Retrieving", "start")
-            if consulting:
-                yield run.status("Consulting", "start")
-            found = await self._retrieve(run, lease, rewrite)
-            yield run.status("Retrieving", "finish")
-            if found is None or not found.answerable or not found.passages:
-                run.text = (no_retrieval if found is None else refusal)(run.question.text)
-                yield Token(text=run.text)
-                return
-            yield Sources(sources=[_source(n, p) for n, p in enumerate(found.passages, 1)])
-            if consulting:
-                run.intuition = await self._heard(run, consulting)
-                yield run.status("Consulting", "finish")
-            yield run.status("Fusing", "start")
-            began = run.elapsed
-            async with aclosing(self._fuse(run, found.passages)) as pieces:
-                async for piece in pieces:
-                    if not run.text:
-                        self._metrics.first_token.observe(run.elapsed)
-                    run.text += piece
-                    yield Token(text=piece)
-            run.seconds["fusing"] = run.elapsed - began
-            yield run.status("Fusing", "finish")
-            for citation in run.citations:
-                yield Cited(citation=citation)
-        finally:
-            stop.set()
-            if consulting:
-                consulting.cancel()
+        text = await self._complete(run)
+        run.asked = run.question.model_copy(update={"text": text, "turns": (), "session": None})
+        async with aclosing(self._sharing.steps(run.asked, lease)) as items:
+            async for item in items:
+                if isinstance(item, Made):
+                    run.made = item
+                else:
+                    yield item
 
-    async def _rewrite(self, run: _Run, rewriter: Callable[[str], Rewrite]) -> Rewrite | None:
-        """The question in other words. One that comes too late is in the model's cache the next time."""
-        try:
-            async with asyncio.timeout(self._options.rewrite_s):
-                working = self._rewritings.submit(rewriter, run.question.text)
-                return await asyncio.wrap_future(working)
-        except Exception as error:
-            run.lacks("rewrite")
-            log.warning("no rewriting", extra={"answer": run.id, "reason": repr(error)})
-            return None
-        finally:
-            run.seconds["rewriting"] = run.elapsed
-
-    async def _retrieve(self, run: _Run, lease: Lease, rewrite: Rewrite | None) -> SearchResult | None:
-        options = self._search
-        if run.question.top_k:
-            options = options.model_copy(update={"top_k": run.question.top_k})
-        try:
-            async with asyncio.timeout(self._options.search_s):
-                limits = replace(run.question.filters.limits, access=run.question.asker.access)
-                asked = (run.question.text, options, limits, rewrite)
-                result = await lease.submit(self._searches, lease.live.search, *asked)
-        except Exception as error:
-            run.lacks("retrieval")
-            log.warning("retrieval failed", exc_info=error, extra={"answer": run.id})
-            return None
-        finally:
-            run.seconds["retrieving"] = run.elapsed
-        run.filters, run.dropped = Filters.of(result.filters), Filters.of(result.dropped)
-        self._metrics.relevance.observe(min(max(result.relevance, 0.0), 1.0))
-        return result
-
-    def _consult(self, run: _Run, lease: Lease, stop: threading.Event) -> "asyncio.Future[Intuition] | None":
-        """Starts the adapter in a thread; None where it is off or there is none."""
-        adapters = lease.live.adapters
-        if not (self._options.intuition and run.question.intuition):
-            return None
-        if any(problem.startswith("intuition") for problem in lease.live.problems):
-            run.lacks("intuition")
-        name = run.question.adapter or next(iter(adapters), "")
-        if name not in adapters:
-            if run.question.adapter:  # a release without it came in since the name was checked
-                run.lacks("intuition")
-            return None
-
-        def speak() -> Intuition:
-            text = adapters[name](
-                [{"role": "user", "content": run.question.text}],
-                max_new_tokens=self._options.intuition_tokens,
-                stop=stop,
-                deadline_s=self._options.search_s + self._options.intuition_grace_s,
-            )
-            return Intuition(text=text.strip(), adapter=name)
-
-        return lease.submit(self._intuitions, speak)
-
-    async def _heard(self, run: _Run, consulting: "asyncio.Future[Intuition]") -> Intuition | None:
-        """What the adapter said, if it is through within its grace."""
-        try:
-            async with asyncio.timeout(self._options.intuition_grace_s):
-                intuition = await consulting
-        except Exception as error:
-            run.lacks("intuition")
-            log.warning("no intuition", extra={"answer": run.id, "reason": repr(error)})
-            return None
-        finally:
-            run.seconds["consulting"] = run.elapsed
-        return intuition if intuition.text else None
-
-    async def _fuse(self, run: _Run, passages: Sequence[Passage]) -> AsyncGenerator[str, None]:
-        """Writes the answer; its pieces are what the client sees."""
-        run.answerable = True
-        if self._model is not None:
-            written = ""
-            run.finalist = self._model.name
+    async def _complete(self, run: _Run) -> str:
+        """The question as it stands alone; `run.standalone` where that differs from how it was asked."""
+        question, turns = run.question.text, run.question.turns
+        if not turns or not points_back(question):
+            return question
+        completed = stand_alone(question, turns)
+        if self._completer:
             try:
-                guess = run.intuition.text if run.intuition else None
-                async with aclosing(self._model.stream(run.question.text, passages, guess)) as tokens:
-                    async for piece in checked(tokens, len(passages)):
-                        written += piece
-                        yield piece
-                run.citations = cite(written, passages)
-                if run.citations:
-                    return
-                if refusal(run.question.text) in written:
-                    run.answerable, run.intuition = False, None
-                    return
-                run.lacks("citations")
-            except Unavailable as error:
-                run.citations = cite(written, passages)
-                run.lacks("finalist")
-                log.warning("finalist failed", extra={"answer": run.id, "reason": str(error)})
-            if written:
-                yield _broke_off(run.question.text, "finalist" in run.degraded)
-        draft = extract(run.question.text, passages)
-        run.finalist = run.finalist if run.citations else "extractive"
-        known = {(citation.number, citation.quote) for citation in run.citations}
-        run.citations += tuple(c for c in draft.citations if (c.number, c.quote) not in known)
-        if draft.text:
-            yield draft.text
-        elif not run.citations:
-            run.answerable, run.intuition = False, None
-            yield refusal(run.question.text)
+                async with asyncio.timeout(self._options.rewrite_s):
+                    completed = await self._completer(question, turns)
+            except Exception as error:
+                run.lacking.append("conversation")
+                log.warning("question not completed", extra={"answer": run.id, "reason": repr(error)})
+        run.standalone = completed if completed != question else None
+        return completed
 
-    async def _store(self, run: _Run, release: str | None) -> Answer:
-        began = run.elapsed
-        answer = self._answer(run, release)
+    def _now(self, step: Step, run: _Run) -> Step:
+        """The step as this asker sees it: a shared one began before they asked."""
+        return step.model_copy(update={"at": round(run.elapsed, 4)}) if isinstance(step, Status) else step
+
+    async def _store(self, run: _Run, live: Live | None) -> Answer:
+        answer = self._answer(run, live)
+        asker = run.question.asker
+        record = AnswerRecord(answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant)
         try:
-            asker = run.question.asker
-            record = AnswerRecord(
-                answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant
-            )
             await self._answers.put(record)
+            if session := run.question.session:
+                await self._sessions.append(asker, session, run.question.text, answer)
+        except NotFound:
+            pass  # the conversation was deleted meanwhile, and stays so
         except Unavailable:
-            run.lacks("history")
-        run.seconds["storing"] = run.elapsed - began
-        return self._answer(run, release)
+            run.lacking.append("history")
+            return self._answer(run, live)
+        return answer
 
-    def _answer(self, run: _Run, release: str | None) -> Answer:
+    def _answer(self, run: _Run, live: Live | None) -> Answer:
+        made = run.made
+        if made is None:
+            raise ContractBroken("the making of an answer ended without one")
+        prompt = "\n".join([*(turn.content for turn in run.question.turns), run.question.text])
         return Answer(
             id=run.id,
-            release=release,
+            release=live.id if live else None,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            answer=run.text,
-            answerable=run.answerable,
-            finalist=run.finalist,
-            citations=list(run.citations),
-            intuition=run.intuition if run.answerable else None,
-            degraded=list(run.degraded),
-            filters=run.filters,
-            dropped=run.dropped,
-            seconds={name: round(s, 4) for name, s in (run.seconds | {"total": run.elapsed}).items()},
+            answer=made.text,
+            answerable=made.answerable,
+            finalist=made.finalist,
+            citations=list(made.citations),
+            unsupported=list(made.unsupported),
+            removed=list(made.removed),
+            intuition=made.intuition,
+            standalone=run.standalone,
+            session=run.question.session,
+            cached=made.cached,
+            cached_question=made.cached_question,
+            degraded=run.degraded,
+            filters=made.filters,
+            dropped=made.dropped,
+            usage=usage(prompt, made.text, live),
+            seconds={name: round(s, 4) for name, s in run.seconds.items()},
         )
 
-    def _account(self, run: _Run, lease: Lease | None) -> None:
+    def _ended(self, run: _Run) -> None:
+        self._in_work -= 1
+        self._metrics.in_flight.dec()
+        # Not at once: whoever lost the connection just before the end reads the rest.
+        asyncio.get_running_loop().call_later(_KEPT_S, self._underway.pop, run.id, None)
+
+    def _account(self, run: _Run, release: str | None) -> None:
         """One log line and the counters of a question, however it ended."""
         self._metrics.answers.labels(run.outcome).inc()
         for feature in run.degraded:
             self._metrics.degraded.labels(feature).inc()
-        for stage, seconds in run.seconds.items():
-            self._metrics.stage.labels(stage).observe(seconds)
+        self._metrics.spent(run.seconds)
+        self._metrics.streamed(run.pieces_at)
         fields = {
             "answer": run.id,
-            "release": lease.live.id if lease else None,
+            "release": release,
             "outcome": run.outcome,
             "degraded": run.degraded,
-            "finalist": run.finalist,
-            "citations": len(run.citations),
-            "seconds": {name: round(s, 4) for name, s in (run.seconds | {"total": run.elapsed}).items()},
+            "finalist": run.made and run.made.finalist,
+            "citations": len(run.made.citations) if run.made else 0,
+            "removed": run.made.removed if run.made else (),
+            "seconds": {name: round(s, 4) for name, s in run.seconds.items()},
         }
         if self._options.log_questions:
             fields["question"] = run.question.text
         log.info("answer", extra=fields)
-
-
-def _source(number: int, passage: Passage) -> Source:
-    chunk = passage.chunk
-    return Source(
-        number=number,
-        document_id=chunk.document_id,
-        title=chunk.title,
-        source=chunk.source,
-        url=chunk.url,
-        score=round(float(passage.score), 4),
-    )
-
-
-def _broke_off(question: str, failed: bool) -> str:
-    """The visible seam between what the model wrote and the quotes that follow."""
-    if is_chinese(question):
-        return "\n\n（模型中断，以下为原文引用）\n" if failed else "\n\n（以上未注明出处，以下为原文引用）\n"
-    if failed:
-        return "\n\n(The model broke off; quotes follow.)\n"
-    return "\n\n(The above cites no source; quotes follow.)\n"

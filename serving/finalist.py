@@ -11,10 +11,11 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
-from alchemy.catalog import Finalist as FinalistEntry
+from alchemy.catalog import RemoteModel
 from alchemy.errors import Unavailable
 from alchemy.retrieval.search import Passage
 from serving.answer import refusal
+from serving.tracing import outgoing
 
 SYSTEM_PROMPT = """You answer questions of colleagues from passages of their company's knowledge base.
 Rules:
@@ -61,7 +62,7 @@ def messages(question: str, passages: Sequence[Passage], intuition: str | None) 
 class LiteLlm:
     """The model of `models.yaml` behind litellm."""
 
-    def __init__(self, entry: FinalistEntry, *, first_token_s: float, stall_s: float, tokens: int) -> None:
+    def __init__(self, entry: RemoteModel, *, first_token_s: float, stall_s: float, tokens: int) -> None:
         self.name = entry.model_id
         self._entry = entry
         self._first_token_s = first_token_s
@@ -89,6 +90,7 @@ class LiteLlm:
                     num_retries=0,
                     max_retries=0,
                     stream=True,
+                    extra_headers=outgoing(),
                 )
             wrote = False
             while True:

@@ -1,46 +1,66 @@
-"""Who may ask, and how much: the optional bearer key and the size of a request's body.
+"""The door: who a request is from, whether they may ask now, and how large it may be.
 
-Plain ASGI middleware, so that it also covers the documentation pages and unknown paths, never buffers a
-response, and leaves the disconnect message to whoever waits for it.
+Plain ASGI middleware, so that it also covers WebSockets, the documentation and unknown paths, never buffers a
+response, and leaves the disconnect message to whoever waits for it. Every path is closed but those named
+here: a new route is closed until somebody opens it. No cookie is ever read or set, so that no other site can
+make a browser ask in somebody's name; a token comes in a header alone, a ticket only for a WebSocket.
 """
 
-import hashlib
-import secrets
+from collections.abc import Mapping
 
-from pydantic import SecretStr
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.access import ANYONE, Principal
+from alchemy.errors import Unavailable
+from serving.access import ANYONE, NOBODY, Principal
+from serving.addresses import client_address
+from serving.credentials import Unrecognized
 from serving.errors import error_response
+from serving.headers import security_headers
+from serving.limits import TooManyAtOnce
+from serving.people import People
 
-# What the cluster's probes and Prometheus read; none of it says anything about content.
-OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+# What the cluster's probes and Prometheus read, what a page needs before the login, and the page itself.
+OPEN = frozenset(
+    {
+        *("/healthz", "/readyz", "/metrics", "/", "/favicon.ico"),
+        *("/api/auth/login", "/api/auth/refresh", "/api/auth/mode"),
+    }
+)
+_OPEN_UNDER = "/static/"
+_WEBSOCKET_CLOSE = 4401  # where the server cannot refuse with a status
 
 
 class Guard:
-    """Lets through requests that carry the key and are small enough."""
+    """Lets through requests of principals within their limits, and of a bounded size."""
 
-    def __init__(self, app: ASGIApp, *, api_key: SecretStr | None, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
-        self._key = _digest(api_key.get_secret_value()) if api_key else None
         self._max = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["principal"] = ANYONE if self._key is None else Principal("operator", "admin")
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if not self._knows(headers.get("authorization", "")):
-            message = "a bearer key is needed: `Authorization: Bearer <ALCHEMY_API_KEY>`"
-            response = error_response(401, message, "invalid_api_key", {"WWW-Authenticate": "Bearer"})
-            await response(scope, receive, send)
-            return
-        declared = headers.get("content-length", "")
+        people: People = scope["app"].state.services.people
+        visit = _Visit(scope, people)
+        try:
+            told = await visit.enter()
+            with people.limits.place(scope["principal"]):
+                await self._bounded(scope, receive, visit.answering(send, told))
+        except _Refused as refused:
+            await self._refuse(scope, receive, visit.answering(send, refused.headers), refused)
+        except TooManyAtOnce:
+            people.metrics.refused.labels("at_once").inc()
+            busy = _Refused(429, "too many of your requests are in work", "too_many_at_once", _SOON)
+            await self._refuse(scope, receive, visit.answering(send, _SOON), busy)
+        finally:
+            visit.leave()
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and int(declared) > self._max:
-            await self._too_large(scope, receive, send)
-            return
+            raise self._too_large()
         received, answering = 0, False
 
         async def counted() -> Message:
@@ -61,23 +81,112 @@ class Guard:
         except _TooLarge:
             if answering:
                 raise
-            await self._too_large(scope, receive, send)
+            raise self._too_large() from None
 
-    def _knows(self, authorization: str) -> bool:
-        if self._key is None:
-            return True
-        scheme, _, key = authorization.partition(" ")
-        # Digests have one length: the comparison's time tells nothing about the key.
-        return secrets.compare_digest(_digest(key.strip()), self._key) and scheme.lower() == "bearer"
+    def _too_large(self) -> "_Refused":
+        return _Refused(413, f"the body is over {self._max} bytes", "request_too_large")
 
-    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = error_response(413, f"the body is over {self._max} bytes", "request_too_large")
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refused: "_Refused") -> None:
+        if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": _WEBSOCKET_CLOSE, "reason": refused.message[:100]})
+            return
+        response = error_response(refused.status, refused.message, refused.code)
         await response(scope, receive, send)
 
 
+class _Visit:
+    """One request from its first look to its last byte."""
+
+    def __init__(self, scope: Scope, people: People) -> None:
+        self._scope = scope
+        self._people = people
+        self._headers = Headers(scope=scope)
+        self._status = 0
+        self._address = client_address(scope, people.options.trusted_proxies)
+        self._id = scope["request_id"]  # by `observe`
+        scope.setdefault("state", {}).update(client_address=self._address)
+
+    async def enter(self) -> Mapping[str, str]:
+        """Sets the principal; what to tell of the caller's rate. Raises _Refused."""
+        scope, people = self._scope, self._people
+        path = scope["path"]
+        if path in OPEN or path.startswith(_OPEN_UNDER):
+            scope["principal"] = ANYONE if people.credentials.is_open else NOBODY
+            return {}
+        scope["principal"] = found = await self._recognize()
+        people.watch.asked(found.caller)
+        verdict = await people.limits.take(found)
+        if verdict is None:
+            return {}
+        if not verdict.allowed:
+            people.metrics.refused.labels("rate").inc()
+            people.audit.record("limited", found, request=self._id)
+            raise _Refused(429, "too many requests", "rate_limit_exceeded", verdict.headers)
+        return verdict.headers
+
+    def answering(self, send: Send, told: Mapping[str, str]) -> Send:
+        """`send`, with the headers that every response has."""
+
+        async def noted(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                self._status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in (security_headers(self._scope) | dict(told)).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        return noted
+
+    def leave(self) -> None:
+        """Notes what was denied, and what an admin did."""
+        scope, people = self._scope, self._people
+        found: Principal | None = scope.get("principal")
+        caller = found.caller if found and found is not NOBODY else f"from {self._address}"
+        request = {"method": scope.get("method", "WEBSOCKET"), "path": scope["path"][:200]}
+        fields = {"request": self._id, "status": self._status, "address": self._address, **request}
+        if self._status in (401, 403, 404):
+            people.watch.denied(caller)
+        if self._status in (401, 403):
+            people.audit.record("denied", found, **fields)
+        elif scope.get("acted_as") == "admin" and request["method"] not in ("GET", "HEAD"):
+            subject = scope["state"].get("subject")  # what a route says it was done to
+            people.audit.record("admin", found, **fields, **({"subject": subject} if subject else {}))
+
+    async def _recognize(self) -> Principal:
+        credentials = self._people.credentials
+        try:
+            ticket = self._ticket()
+            if ticket and "authorization" not in self._headers:
+                return await credentials.redeem(ticket)
+            return await credentials.recognize(self._headers.get("authorization", ""))
+        except Unrecognized as error:
+            self._people.metrics.refused.labels("unrecognized").inc()
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise _Refused(401, str(error), "invalid_api_key", headers) from None
+        except Unavailable as error:
+            raise _Refused(503, str(error), None, {"Retry-After": "2"}) from None
+
+    def _ticket(self) -> str:
+        if self._scope["type"] != "websocket":
+            return ""
+        return QueryParams(self._scope["query_string"]).get("ticket", "")
+
+
+_SOON = {"Retry-After": "1"}
+
+
+class _Refused(Exception):
+    """The request ends at the door."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = headers or {}
+
+
 class _TooLarge(BaseException):
-    """Not an Exception: no handler inside the app may take it for a fault of its own."""
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+    """Not an Exception: no handler inside the app, which reads the body, may take it for its own fault."""

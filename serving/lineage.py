@@ -27,10 +27,7 @@ async def stored_answer(
     answer_id: str, asker: Asker, found: Annotated[Services, Depends(services)]
 ) -> Answer:
     """The answer as it was given, for who asked."""
-    record = await found.answers.get(answer_id)
-    if record is None or not record.readable_by(asker):
-        raise NotFound(f"no answer {answer_id}; answers are kept for {found.options.answer_ttl_s} seconds")
-    return record.answer
+    return (await found.stored(answer_id, asker)).answer
 
 
 @router.get("/answers/{answer_id}/lineage")

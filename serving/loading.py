@@ -68,7 +68,7 @@ class Loader:
 
         release = read_release(self._artifacts, release_id)
         embedder, reranker = self._embedder(release.embedder), self._reranker(release.reranker)
-        folder = self._artifacts.fetch(self._artifacts.get("faiss_index", release.index))
+        folder = self._fetched("faiss_index", release.index)
         index = Index.open(folder, self._settings.vectors)
         searcher = Searcher(index, embedder, reranker, release.weights)
         # The first question would load the weights; here nobody waits for it.
@@ -86,11 +86,19 @@ class Loader:
             release=release,
             search=_search(searcher),
             embed=embedder.embed_queries,
+            document=index.document_chunks,
             adapters=adapters,
             count_tokens=self._token_counter(release.base_model) if voices else None,
             problems=problems,
             close=close,
         )
+
+    def _fetched(self, asset: str, version: str) -> Path:
+        """The artifact's files, known to be what was published. Raises ContractBroken where they are not."""
+        artifact = self._artifacts.get(asset, version)
+        if self._artifacts.store.local_path(artifact.folder):  # used in place: no copying has checked them
+            self._artifacts.verify(artifact)
+        return self._artifacts.fetch(artifact)
 
     def _embedder(self, model_id: str) -> Any:
         from alchemy.retrieval.embed import Embedder
@@ -111,7 +119,7 @@ class Loader:
         # The general adapter first: it is the one that is asked when none is named.
         for name in sorted(release.adapters, key=lambda name: (name != GENERAL, name)):
             try:
-                folder = self._artifacts.fetch(self._artifacts.get(name, release.adapters[name]))
+                folder = self._fetched(name, release.adapters[name])
                 base = self._base(release.base_model)
                 # A name for each loading: the same adapter may be coming and going at the same time.
                 voice = _Voice(base, f"{name}#{next(self._loadings)}")

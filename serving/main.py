@@ -6,25 +6,34 @@ import sys
 
 from alchemy.catalog import load_catalog
 from alchemy.settings import Settings, load_settings
-from serving.app import create_app
+from serving import tls
+from serving.app import Parts, create_app
 from serving.logs import log_config
+from serving.options import load_options
 
 
 def run(settings: Settings) -> None:
     """Serves until a signal; one process, because the models are in it. Raises BadConfig."""
     import uvicorn
 
-    config = log_config()
+    config, options = log_config(), load_options()
     logging.config.dictConfig(config)
-    app = create_app(settings, load_catalog(settings.catalog))
+    app = create_app(settings, load_catalog(settings.catalog), Parts(options=options))
+    context = None
+    if options.tls:
+        found = tls.certificate(options, settings.cache)
+        context = tls.context(found)
+        tls.keep_fresh(context, options, settings.cache, found)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=settings.host,
-            port=settings.port,
+            port=tls.port(settings, options),
             log_config=config,
             timeout_graceful_shutdown=15,
             server_header=False,
+            ssl_context_factory=(lambda *_: context) if context else None,
+            proxy_headers=False,  # whom to believe about addresses is ours to say (`addresses`)
         )
     )
     server.run()

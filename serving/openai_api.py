@@ -3,10 +3,11 @@
 The last user message is the question. Citations, the release and what was degraded come in extra fields,
 on the message or, streamed, on the final chunk; a client that knows nothing of them loses nothing but them.
 
-`usage` counts with the base model's tokenizer where the release has one at hand; otherwise it is estimated
-as one token per CJK character and one per four other UTF-8 bytes, rounded up. `usage.counted_by` says which.
+The messages before it are the conversation that completes a follow-up question. `usage.counted_by` says how
+tokens were counted (`usage`).
 """
 
+import itertools
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -17,15 +18,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.errors import NotFound, Unavailable
-from alchemy.text.language import is_chinese
+from alchemy.retrieval.conversation import Turn
 from serving.access import Asker
 from serving.answer import Answer, Done, Failed, Question, Started, Token
+from serving.coordinator import Underway
 from serving.errors import error_response
 from serving.released import Live
 from serving.services import Services, services
 from serving.streams import event_stream, frame, unless_gone
 
 MODEL = "data-alchemy"
+EMBEDDING_MODEL = f"{MODEL}-embedding"
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -65,14 +68,25 @@ class CompletionRequest(BaseModel):
 
     @property
     def question(self) -> str:
-        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+        """The last user message."""
+        return self._asked.text if self._asked else ""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What people and the service said before it."""
+        said = itertools.takewhile(lambda message: message is not self._asked, self.messages)
+        return tuple(Turn(m.role, m.text) for m in said if m.role in ("user", "assistant"))
+
+    @property
+    def _asked(self) -> ChatMessage | None:
+        return next((m for m in reversed(self.messages) if m.role == "user"), None)
 
 
 @router.get("/models")
 async def models(found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
-    """The expert, and one name per adapter of the release that serves."""
+    """The expert, one name per adapter of the release that serves, and what /v1/embeddings takes."""
     live = found.follower.current
-    names = [MODEL, *(f"{MODEL}/{name}" for name in (live.adapters if live else ()))]
+    names = [MODEL, *(f"{MODEL}/{name}" for name in (live.adapters if live else ())), EMBEDDING_MODEL]
     return {
         "object": "list",
         "data": [
@@ -98,10 +112,10 @@ async def completions(
         text=found.checked_question(body.question, messages=len(body.messages)),
         adapter=adapter,
         asker=asker,
+        turns=body.turns,
     )
-    found.coordinator.admit()
     if body.stream:
-        return event_stream(_chunks(found, question, body))
+        return event_stream(_chunks(found.coordinator.start(question), body))
     answer = await unless_gone(request, found.coordinator.answer(question))
     message: dict[str, Any] = {"role": "assistant", "content": answer.answer, "refusal": None}
     return {
@@ -109,37 +123,15 @@ async def completions(
         "choices": [
             {"index": 0, "message": message | _extra(answer), "finish_reason": "stop", "logprobs": None}
         ],
-        "usage": _usage(found, body, answer),
+        "usage": _usage(answer),
     }
 
 
-def usage(prompt: str, completion: str, live: Live | None) -> dict[str, Any]:
-    """OpenAI's `usage`, with the rule it was counted by."""
-    if live and live.count_tokens:
-        counted_by, count = live.release.base_model, live.count_tokens
-    else:
-        counted_by, count = "estimate", estimate_tokens
-    asked, written = count(prompt), count(completion)
-    return {
-        "prompt_tokens": asked,
-        "completion_tokens": written,
-        "total_tokens": asked + written,
-        "counted_by": counted_by,
-    }
-
-
-def estimate_tokens(text: str) -> int:
-    """One per CJK character, one per four other UTF-8 bytes, rounded up."""
-    chinese = sum(map(is_chinese, text))
-    other = len(text.encode("utf-8", "replace")) - 3 * chinese
-    return chinese + -(-max(other, 0) // 4)
-
-
-async def _chunks(found: Services, question: Question, body: CompletionRequest) -> AsyncGenerator[str, None]:
+async def _chunks(underway: Underway, body: CompletionRequest) -> AsyncGenerator[str, None]:
     head: dict[str, Any] = {}
     delta: dict[str, str] = {"role": "assistant"}  # with the first content only
-    async with aclosing(found.coordinator.events(question)) as events:
-        async for event in events:
+    async with aclosing(underway.running.read()) as events:
+        async for _, event in events:
             match event:
                 case Started():
                     head = _head(event.id, "chat.completion.chunk", body.model, event.release)
@@ -149,7 +141,7 @@ async def _chunks(found: Services, question: Question, body: CompletionRequest) 
                 case Done():
                     yield _chunk(head, delta, "stop", **_extra(event.answer))
                     if body.stream_options and body.stream_options.include_usage:
-                        counts = {"choices": [], "usage": _usage(found, body, event.answer)}
+                        counts = {"choices": [], "usage": _usage(event.answer)}
                         yield frame(orjson.dumps(head | counts).decode())
                 case Failed():
                     error = {"message": event.message, "type": "server_error", "param": None, "code": None}
@@ -162,11 +154,10 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], finish: str | None = Non
     return frame(orjson.dumps(head | {"choices": [choice]} | extra).decode())
 
 
-def _usage(found: Services, body: CompletionRequest, answer: Answer) -> dict[str, Any]:
-    live = found.follower.current
-    prompt = "\n".join(message.text for message in body.messages)
-    # A release that came in between may have another tokenizer: then the count is an estimate, and says so.
-    return usage(prompt, answer.answer, live if live and live.id == answer.release else None)
+def _usage(answer: Answer) -> dict[str, Any]:
+    counted = answer.usage
+    total = counted.prompt_tokens + counted.completion_tokens
+    return counted.model_dump() | {"total_tokens": total}
 
 
 def _head(identity: str, kind: str, model: str, release: str | None) -> dict[str, Any]:
@@ -183,8 +174,8 @@ def _extra(answer: Answer) -> dict[str, Any]:
     row = answer.model_dump(
         mode="json",
         include={
-            *("release", "answerable", "citations", "intuition", "degraded", "seconds"),
-            *("filters", "dropped"),
+            *("release", "answerable", "citations", "unsupported", "removed", "intuition", "standalone"),
+            *("degraded", "filters", "dropped", "seconds"),
         },
     )
     return {"answer_id": answer.id} | row

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from alchemy.artifacts import Artifacts
 from alchemy.errors import AlchemyError
+from alchemy.records import Chunk
 from alchemy.release import Release, read_release_alias
 from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
@@ -38,6 +40,7 @@ Message = dict[str, str]  # {"role": ..., "content": ...}
 Floats = npt.NDArray[np.float32]
 Search = Callable[[str, SearchOptions, Filters, Rewrite | None], SearchResult]
 Embed = Callable[[list[str]], Floats]  # n texts -> [n, dimension], unit length; blocks
+Document = Callable[[str], list[Chunk]]  # document id -> its chunks in reading order; blocks
 
 
 class Generate(Protocol):
@@ -65,6 +68,7 @@ class Live:
     release: Release
     search: Search
     embed: Embed  # the one embedder, as the search asks it
+    document: Document  # empty for one that the release does not know
     adapters: Mapping[str, Generate] = field(default_factory=dict)  # by name, the general one first
     count_tokens: Callable[[str], int] | None = None  # by the base model's tokenizer
     problems: tuple[str, ...] = ()  # parts that could not be loaded, each with why
@@ -94,7 +98,8 @@ class Lease:
         the index under it would crash the process.
         """
         self._held.take()
-        future = pool.submit(function, *args)
+        # With the request's context, so that log lines and spans of the thread are the request's.
+        future = pool.submit(copy_context().run, function, *args)
         future.add_done_callback(lambda _: self._held.give())
         result = asyncio.wrap_future(future)
         # A request may be gone before its thread fails: looking at the error here keeps asyncio quiet.
@@ -144,7 +149,10 @@ class Follower:
             await asyncio.sleep(self._options.follow_s)
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Looks at the aliases and loads what they name. `force` tries a failed release again at once."""
+        """Looks at the aliases and loads what they name.
+
+        `force` tries at once what failed: a release, or the parts that the current one goes without.
+        """
         async with self._refreshing:
             try:
                 wanted = await self._in_thread(self._wanted)
@@ -154,7 +162,7 @@ class Follower:
             self.checked_at = time.time()
             if wanted is None:
                 self.problem = "no release is champion yet; run the full cycle or `alchemy promote`"
-            elif self._held and wanted == self._held.live.id:
+            elif self._held and wanted == self._held.live.id and not (force and self._held.live.problems):
                 self.problem = None
             elif force or wanted != self._failed or time.monotonic() >= self._retry_at:
                 await self._swap(wanted)

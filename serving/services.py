@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
-from alchemy.errors import BadInput
+from alchemy.errors import BadInput, NotFound
 from alchemy.settings import Settings
-from serving.answers import Answers
+from serving.access import Principal
+from serving.answers import AnswerRecord, Answers
 from serving.cache import CacheManager
 from serving.coordinator import Coordinator
+from serving.dagster_api import DagsterApi
+from serving.embeddings import Embeddings
+from serving.feedback import Feedbacks
+from serving.health import Health
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people import People
 from serving.released import Follower
 from serving.state import State
 
@@ -25,9 +31,14 @@ class Services:
     artifacts: Artifacts
     metrics: Metrics
     state: State
+    people: People
     answers: Answers
+    feedbacks: Feedbacks
     follower: Follower
     coordinator: Coordinator
+    embeddings: Embeddings
+    health: Health
+    dagster: DagsterApi | None
     cache: CacheManager
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
@@ -41,8 +52,15 @@ class Services:
             raise BadInput(f"more than {self.options.max_messages} messages")
         return text
 
+    async def stored(self, answer_id: str, asker: Principal) -> AnswerRecord:
+        """The answer of that id. Raises NotFound where there is none that the asker may read."""
+        record = await self.answers.get(answer_id)
+        if record is None or not record.readable_by(asker):
+            raise NotFound(f"no answer {answer_id}; answers are kept for {self.options.answer_ttl_s} seconds")
+        return record
 
-def services(request: Request) -> Services:
-    """The app's services, as a FastAPI dependency."""
-    found: Services = request.app.state.services
+
+def services(connection: HTTPConnection) -> Services:
+    """The services of a request's or WebSocket's app; a FastAPI dependency."""
+    found: Services = connection.app.state.services
     return found

@@ -1,7 +1,6 @@
 """Server-sent events, and noticing that a client went away."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -9,13 +8,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
-_AHEAD = 16  # events made before a slow client has read the first of them
-_UNREAD_S = 60.0  # a client that reads nothing for so long would hold its release and its place for ever
-_PUMPS: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
 _PING_S = 15.0  # proxies close connections that are silent for a minute or less
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -57,40 +51,23 @@ async def _disconnected(request: Request) -> None:
 
 
 async def _with_pings(frames: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    # A task of its own drives the generator from its first step to its last. Starlette cancels the response
-    # over and over until it ends, and that would also hit whatever the generator awaits while it closes:
-    # the connection to the language model would stay open.
-    queue: asyncio.Queue[str | None] = asyncio.Queue(_AHEAD)
-    pump = asyncio.create_task(_pump(frames, queue))
-    _PUMPS.add(pump)
-    pump.add_done_callback(_PUMPS.discard)
-    try:
+    async with aclosing(frames):
         while True:
+            coming = asyncio.ensure_future(anext(frames, None))
             try:
-                async with asyncio.timeout(_PING_S):
-                    item = await queue.get()
-            except TimeoutError:
-                if pump.done():
-                    return
-                yield ": still working\n\n"
-                continue
+                while not (await asyncio.wait({coming}, timeout=_PING_S))[0]:
+                    yield ": still working\n\n"
+            finally:
+                await _let_go(coming)
+            item = coming.result()
             if item is None:
                 return
             yield item
-    finally:
-        pump.cancel()
 
 
-async def _pump(frames: AsyncGenerator[str, None], queue: asyncio.Queue[str | None]) -> None:
-    try:
-        async with aclosing(frames):
-            async for item in frames:
-                async with asyncio.timeout(_UNREAD_S):
-                    await queue.put(item)
-    except TimeoutError:
-        log.warning("a client left its stream unread; its answer was canceled")
-    except Exception:
-        log.exception("a stream broke")
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_UNREAD_S):
-            await queue.put(None)
+async def _let_go(task: "asyncio.Future[str | None]") -> None:
+    """A client that went away leaves a step of the generator behind, which must end before it is closed."""
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task

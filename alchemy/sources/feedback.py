@@ -6,7 +6,8 @@
 `id` and `question` must be there. `rating` is 1 or "up" where the answer helped, -1 or "down" where it did
 not. `citations` are ids of the documents that the answer cites, or the citations of the answer itself
 (objects with a `document_id`); the document keeps the ids as a JSON list, each once, because an id may hold
-any character. What is learned from the ratings is said in `alchemy.quant.labels`.
+any character. `tenant` is whose it is: the document's project. What is learned from the ratings is said in
+`alchemy.quant.labels`.
 """
 
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def _build(found: Found) -> Draft:
         question,
         parts,
         found.locator,
+        project=optional_text(record, "tenant"),
         fields={
             "rating": rating,
             "answer_id": record.get("answer_id"),

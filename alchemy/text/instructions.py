@@ -25,7 +25,7 @@ _TO_THE_MODEL = re.compile(
     """
 )
 # What a page or a Markdown viewer loads or runs without being asked; naming the <img> element does neither.
-_ACTIVE = re.compile(
+ACTIVE = re.compile(
     r"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b[^>]*\s(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*=|<link\b[^>]*\shref\s*=",
     re.IGNORECASE,
 )
@@ -38,4 +38,4 @@ def is_for_the_model(sentence: str) -> bool:
 
 def is_active(text: str) -> bool:
     """Whether showing the text as Markdown or HTML would load a picture or run something."""
-    return bool(_ACTIVE.search(text))
+    return bool(ACTIVE.search(text))

@@ -4,11 +4,12 @@ A sentinel release answers with its own marker in every field: passages, adapter
 answer that mixes two releases cannot hide.
 """
 
+import asyncio
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,9 +32,15 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
-from serving.app import Parts, create_app
+from serving.access import Role
+from serving.app import create_app
 from serving.options import ServingOptions
+from serving.passwords import hash_password
 from serving.released import Live, Message
+from serving.state import State
+from serving.users import User, Users
+from serving.wiring import Parts
+from tests.serving.llm import Model, language_model
 
 # What the sentinel release ALPHA is quoted with.
 QUOTE = "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
@@ -48,7 +55,15 @@ PATIENT: dict[str, Any] = {
     "first_token_s": 30.0,
     "stall_s": 30.0,
     "state_s": 10.0,
+    "resume_s": 0.5,
 }
+
+
+PASSWORD = "correct horse battery staple"
+CHEAP = 1000  # iterations: hundreds of logins are made here
+with pytest.MonkeyPatch.context() as _patch:
+    _patch.setattr("serving.passwords.ITERATIONS", CHEAP)
+    _HASHED = hash_password(PASSWORD)
 
 
 def make_chunk(text: str, *, document: str = "jira:HAUL-1", start: int = 100, **changes: Any) -> Chunk:
@@ -101,6 +116,8 @@ class Behavior:
     search: Callable[[str], object] = lambda _: None
     speak: Callable[[threading.Event], object] = lambda _: None
     load: Callable[[str], object] = lambda _: None
+    passages: list[Passage] = field(default_factory=list)  # what a release loaded from now on finds
+    documents: dict[str, list[Chunk]] = field(default_factory=dict)  # by id, where a test changes them
     searched: tuple[Filters, Filters] = (Filters(), Filters())  # filters that held, and that were given up
     search_options: list[SearchOptions] = field(default_factory=list)
     filters: list[Filters] = field(default_factory=list)
@@ -160,6 +177,8 @@ class Knowledge:
         """A bundle whose every part says the marker of its release."""
         self.behavior.load(release_id)
         marker, behavior = self.markers[release_id], self.behavior
+        text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
+        passages = behavior.passages or [make_passage(text, document=f"jira:{marker}-1")]
         closed = threading.Event()
 
         def search(
@@ -172,10 +191,12 @@ class Knowledge:
             behavior.filters.append(filters)
             if "moon" in query or "月球" in query:
                 return found(answerable=False)
-            text = f"The {marker} gateway retries three times. It then raises {marker}-503 to the caller."
             held, dropped = behavior.searched
-            passage = make_passage(text, document=f"jira:{marker}-1")
-            return replace(found(passage), filters=held, dropped=dropped)
+            return replace(found(*passages), filters=held, dropped=dropped)
+
+        def document(name: str) -> list[Chunk]:
+            own = [passage.chunk for passage in passages if passage.chunk.document_id == name]
+            return behavior.documents.get(name, own)
 
         def speak(
             messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
@@ -195,6 +216,7 @@ class Knowledge:
             release=read_release(self.artifacts, release_id),
             search=search,
             embed=embed,
+            document=document,
             adapters={"lora_adapter": speak},
             close=close,
         )
@@ -239,11 +261,26 @@ class Service:
         answer: dict[str, Any] = response.json()
         return answer
 
+    def log_in(self, name: str, password: str = PASSWORD) -> dict[str, Any]:
+        """The tokens of a person of `serve(users=...)`."""
+        response = self.http.post("/api/auth/login", data={"username": name, "password": password})
+        assert response.status_code == 200, response.text
+        pair: dict[str, Any] = response.json()
+        return pair
+
+    def as_person(self, name: str) -> dict[str, str]:
+        """The headers of a person who has just logged in."""
+        return bearer(self.log_in(name)["access_token"])
+
     def metrics(self) -> str:
         return self.http.get("/metrics").text
 
     def wait_for(self, release_id: str | None) -> None:
         eventually(lambda: self.http.get("/readyz").json()["release"] == release_id)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 def eventually(check: Callable[[], object], seconds: float = 60) -> None:
@@ -260,7 +297,7 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2, ws="none")
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2, proxy_headers=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -277,6 +314,31 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
             assert not thread.is_alive(), "the service did not stop"
 
 
+def person(name: str, role: Role = "reader", **fields: Any) -> User:
+    """Somebody for `serve(users=[...])`, whose password is PASSWORD."""
+    return User.create(name, _HASHED, role=role, **fields)
+
+
+async def _add(users: Sequence[User], redis_url: str) -> None:
+    state = State(redis_url, deadline_s=10)
+    for user in users:
+        if await Users(state).find(user.name) is None:
+            await Users(state).add(user)
+    await state.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.passwords.ITERATIONS", CHEAP)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """A language model on loopback."""
+    with language_model() as server:
+        yield server
+
+
 Serve = Callable[..., Any]
 
 
@@ -291,17 +353,25 @@ def serve(tmp_path: Path, knowledge: Knowledge) -> Serve:
         api_key: str | None = None,
         model_d: dict[str, Any] | None = None,
         ready: bool = True,
+        users: Sequence[User] = (),
+        settings: dict[str, Any] | None = None,
         **options: Any,
     ) -> Iterator[Service]:
-        settings = Settings(
-            store=str(tmp_path / "store"), cache=tmp_path / "cache", api_key=api_key, redis_url=redis_url
+        asyncio.run(_add(users, redis_url))
+        made = Settings(
+            store=str(tmp_path / "store"),
+            cache=tmp_path / "cache",
+            api_key=api_key,
+            redis_url=redis_url,
+            **({"auth": "required"} if users else {}),
+            **(settings or {}),
         )
         parts = Parts(
             artifacts=knowledge.artifacts,
             load=knowledge.load,
             options=ServingOptions(**{**PATIENT, **options}),
         )
-        app = create_app(settings, make_catalog(**(model_d or {})), parts)
+        app = create_app(made, make_catalog(**(model_d or {})), parts)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
         with running(app, headers) as service:
             if ready:

@@ -116,7 +116,7 @@ def test_a_stream_tells_every_step_and_ends_with_the_whole_answer(knowledge: Kno
         rows = list(events(response))
     assert [number for number, _, _ in rows] == list(range(1, len(rows) + 1))
     assert [name for _, name, _ in rows if name != "status"] == [
-        "started", "sources", "token", "citation", "done"
+        "started", "sources", "token", "citation", "usage", "done"
     ]  # fmt: skip
     assert [(data["stage"], data["state"]) for _, name, data in rows if name == "status"] == [
         ("Retrieving", "start"),

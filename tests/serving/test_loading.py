@@ -13,8 +13,9 @@ from alchemy.retrieval.embed import Embedder
 from alchemy.retrieval.fuse import SearchWeights
 from alchemy.retrieval.index import build_index
 from alchemy.settings import Settings
-from serving.app import Parts, create_app
+from serving.app import create_app
 from serving.options import ServingOptions
+from serving.wiring import Parts
 from tests.serving.conftest import Knowledge, Service, eventually, make_chunk, running
 
 pytestmark = pytest.mark.integration
@@ -40,8 +41,10 @@ def catalog() -> Catalog:
     return load_catalog(ROOT / "models.yaml")
 
 
-def release(knowledge: Knowledge, catalog: Catalog, changes: dict[str, str], adapter: bool) -> str:
-    """Publishes an index of TEXTS with some changes, and an untrained adapter."""
+def release(
+    knowledge: Knowledge, catalog: Catalog, changes: dict[str, str], adapter: bool, serve: bool = True
+) -> str:
+    """Publishes an index of TEXTS with some changes, and an untrained adapter; the champion if `serve`."""
     models = ROOT / "data" / "models"
 
     def index(folder: Path) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def release(knowledge: Knowledge, catalog: Catalog, changes: dict[str, str], ada
         return {}
 
     made = make(Request("release", {"faiss_index": version}, "test"), build).artifact.version
-    promote(knowledge.artifacts, made, expected=read_release_alias(knowledge.artifacts, "champion"))
+    if serve:
+        promote(knowledge.artifacts, made, expected=read_release_alias(knowledge.artifacts, "champion"))
     return made
 
 

@@ -1,10 +1,11 @@
 import threading
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from serving.openai_api import estimate_tokens
+from serving.usage import estimate_tokens
 from tests.serving.conftest import QUOTE, QUOTED, Knowledge, Serve, Service, eventually
 
 QUESTION = "How often does the gateway retry?"
@@ -68,9 +69,9 @@ def test_the_openai_client_streams_with_citations_on_the_last_chunk(
 
 def test_models_are_the_expert_and_its_adapters(knowledge: Knowledge, serve: Serve) -> None:
     with serve(ready=False) as service, client(service) as ai:
-        assert [model.id for model in ai.models.list()] == ["data-alchemy"]
+        assert [model.id for model in ai.models.list()] == ["data-alchemy", "data-alchemy-embedding"]
         service.wait_for(knowledge.champion())
-        assert [model.id for model in ai.models.list()] == ["data-alchemy", "data-alchemy/lora_adapter"]
+        assert "data-alchemy/lora_adapter" in [model.id for model in ai.models.list()]
         reply = ai.chat.completions.create(
             model="data-alchemy/lora_adapter", messages=[{"role": "user", "content": QUESTION}]
         )
@@ -121,3 +122,23 @@ def test_tokens_are_estimated_by_the_stated_rule() -> None:
     assert estimate_tokens("abcde") == 2
     assert estimate_tokens("网关abcd") == 3
     assert estimate_tokens("é" * 4) == 2
+
+
+def test_a_follow_up_is_searched_with_what_the_conversation_is_about(
+    knowledge: Knowledge, serve: Serve
+) -> None:
+    knowledge.champion()
+    searched: list[str] = []
+    knowledge.behavior.search = searched.append
+    messages: Any = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who fixed HAUL-12?"},
+        {"role": "assistant", "content": "Ann did."},
+        {"role": "user", "content": "And when was that?"},
+    ]
+    with serve() as service, openai.OpenAI(base_url=f"{service.url}/v1", api_key="none") as ai:
+        message = ai.chat.completions.create(model="data-alchemy", messages=messages).choices[0].message
+        alone = ai.chat.completions.create(model="data-alchemy", messages=messages[1:2]).choices[0].message
+    assert searched == ["And when was that (HAUL-12)?", "Who fixed HAUL-12?"]
+    assert message.standalone == "And when was that (HAUL-12)?"  # type: ignore[attr-defined]
+    assert alone.standalone is None  # type: ignore[attr-defined]

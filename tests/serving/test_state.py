@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from alchemy.errors import Unavailable
-from serving.answer import Answer
+from serving.answer import Answer, Usage
 from serving.answers import AnswerRecord, Answers
+from serving.sealing import Sealing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
@@ -14,6 +15,7 @@ from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
 ANSWER = Answer(
     id="ans-1", release="r", created_at="2026-01-01", answer="网关", answerable=True, finalist="extractive",
     citations=[], intuition=None, degraded=[], seconds={"total": 0.1},
+    usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="estimate"),
 )  # fmt: skip
 RECORD = AnswerRecord(answer=ANSWER, question="?", user="ann", tenant="default")
 
@@ -79,7 +81,7 @@ def test_a_state_server_that_swallows_everything_costs_one_deadline_not_the_answ
 def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
     async def keep() -> None:
         state = State(valkey.url, deadline_s=10)
-        answers = Answers(state, ttl_s=1)
+        answers = Answers(state, Sealing(), ttl_s=1)
         await answers.put(RECORD)
         assert await answers.get("ans-1") == RECORD
         await asyncio.sleep(1.2)
@@ -93,7 +95,7 @@ def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
 def test_the_embedded_server_keeps_its_answers_between_two_starts(tmp_path: Path) -> None:
     async def put_and_get(url: str, put: bool) -> AnswerRecord | None:
         state = State(url, deadline_s=10)
-        answers = Answers(state, ttl_s=60)
+        answers = Answers(state, Sealing(), ttl_s=60)
         try:
             if put:
                 await answers.put(RECORD)
@@ -120,7 +122,7 @@ def test_a_second_process_uses_the_embedded_server_that_runs(tmp_path: Path) -> 
 
         async def put() -> None:
             state = State(second.url, deadline_s=10)
-            answers = Answers(state, ttl_s=60)
+            answers = Answers(state, Sealing(), ttl_s=60)
             await answers.put(RECORD)
             await state.close()
 

@@ -1,0 +1,100 @@
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from alchemy.text.sanitize import Sanitizer
+from serving.output import OutputFilter
+from tests.serving.conftest import make_passage
+
+PASSAGE = make_passage("Ask at https://wiki.example/haul for access. The gateway retries three times.")
+SANITIZER = Sanitizer(b"test")
+SECRET = "AKIA" + "Q3EGRPZ7VN5XTL2M"  # in two pieces, or scanners of secrets find it here
+MAIL = "anna.weber@haulage-partners.com"
+
+
+def filtered(text: str, size: int = 3) -> tuple[str, list[str]]:
+    """The text, streamed in pieces of `size` characters, and what was removed."""
+
+    async def pieces() -> AsyncIterator[str]:
+        for start in range(0, len(text), size):
+            yield text[start : start + size]
+
+    async def collect() -> tuple[str, list[str]]:
+        one = OutputFilter(SANITIZER, (PASSAGE,))
+        return "".join([piece async for piece in one.stream(pieces())]), one.removed
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("text", "gone", "kind"),
+    [
+        (f"The key is {SECRET} and nobody knows.", SECRET, "secret"),
+        (f"Write to {MAIL}, she knows about the gateway.", MAIL, "secret"),
+        ("See ![a nice picture](https://evil.example/p.png?q=secret) of the gateway.", "evil", "picture"),
+        ("See ![a very long and nice picture of it][1] there.", "![", "picture"),
+        ("Look [here for all of the details](https://evil.example/?q=x) please.", "evil", "link"),
+        ("Look [here](javascript:alert(1)) please.", "javascript", "link"),
+        ("Look at https://evil.example/?q=three for more of it.", "evil", "link"),
+        ('Well <img src="https://evil.example/x.png"> it is so.', "<img", "html"),
+        ("Well <script src=//evil.example/x.js></script> it is.", "evil", "html"),
+    ],
+)
+def test_nothing_leaks_loads_or_leads_away(text: str, gone: str, kind: str, size: int) -> None:
+    found, removed = filtered(text, size)
+    assert gone not in found
+    assert removed == [kind]
+    assert found.startswith(text.split(maxsplit=1)[0]) and found.endswith(text.rsplit(maxsplit=1)[-1])
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The gateway retries three times [1]. It then raises GW-503 [1, 2].",
+        "Ask at https://wiki.example/haul or [there](https://wiki.example/haul).",
+        "Use `retry --times 3` and <EMAIL_3f2a90c1> knows more (see HAUL-12).",
+        "x < y, a[0] and 3 > 2: fine\n- one\n- two  \n\n| a | b |\n",
+        "网关最多重试三次[1]。然后返回 GW-503。",
+    ],
+)
+def test_what_is_clean_passes_as_it_is(text: str, size: int) -> None:
+    assert filtered(text, size) == (text, [])
+
+
+def test_a_private_key_over_many_lines_is_masked() -> None:
+    body = "\n".join("MIIEpAIBAAKCAQEA7bq9mVdBv5h6yq1sR0m3b2Jx9kQwErTyUiOpAsDfGhJkLzXc" for _ in range(8))
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"
+    found, removed = filtered(f"Here it is:\n{key}\nThat was it.", 5)
+    assert "MIIE" not in found
+    assert removed == ["secret"]
+
+
+def test_plain_words_are_not_held_back() -> None:
+    async def first_pieces() -> list[str]:
+        async def pieces() -> AsyncIterator[str]:
+            for word in ("The ", "gateway ", "retries "):
+                yield word
+            raise AssertionError("asked for more before it gave what it had")
+
+        one, seen = OutputFilter(SANITIZER, ()), []
+        async for piece in one.stream(pieces()):
+            seen.append(piece)
+            if len(seen) == 3:
+                break
+        return seen
+
+    assert asyncio.run(first_pieces()) == ["The ", "gateway ", "retries "]
+
+
+@given(st.text(st.sampled_from("ab1 .[](!<>`@:/\n-"), max_size=60), st.integers(1, 9))
+@example("![a](b)", 1)
+def test_a_stream_is_filtered_like_the_whole_text(text: str, size: int) -> None:
+    whole = OutputFilter(SANITIZER, (PASSAGE,)).clean(text)
+    found, _ = filtered(text, size)
+    assert re.sub(r"\s+", "", found) == re.sub(r"\s+", "", whole)
