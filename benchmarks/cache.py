@@ -30,7 +30,7 @@ from alchemy.catalog import EmbeddingModel
 from alchemy.quoting import Citation
 from alchemy.retrieval.embed import Embedder
 from alchemy.settings import load_settings
-from serving.answer import Answer
+from serving.answer import Answer, Usage
 from serving.cache import CacheManager, CacheScope
 from serving.equivalence import plain_wording
 from serving.metrics import Metrics
@@ -74,6 +74,7 @@ def make_answer(text: str) -> Answer:
     return Answer(
         id=f"ans-{text}", release="r1", created_at="2026-01-01", answer=text, answerable=True,
         finalist="extractive", citations=[citation] * 2, intuition=None, degraded=[], seconds={},
+        usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="estimate"),
     )  # fmt: skip
 
 
