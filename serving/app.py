@@ -68,8 +68,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         )
         model = parts.model or _language_model(catalog, options)
         rewriting = _rewriting(settings, catalog) if options.rewrite and catalog.model_d.uses_llm else None
-        load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
-        follower = Follower(artifacts, load, metrics, options)
+        loader = Loader(settings, catalog, artifacts, metrics, intuition=options.intuition)
+        follower = Follower(artifacts, parts.load or loader, metrics, options)
         answers = Answers(url, ttl_s=options.answer_ttl_s, deadline_s=options.state_s)
         coordinator = Coordinator(
             follower,
@@ -92,6 +92,7 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
                 await following
             coordinator.close()
             await follower.close()
+            await asyncio.to_thread(loader.close)
             await answers.close()
             if model:
                 await model.close()

@@ -15,7 +15,6 @@ Closing the event stream (the client went away) cancels all work of the question
 import asyncio
 import logging
 import secrets
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +109,6 @@ class Coordinator:
         self._rewriter = rewriter
         self._rewritings = ThreadPoolExecutor(options.threads, "rewrite")
         self._searches = ThreadPoolExecutor(options.threads, "search")
-        self._intuitions = ThreadPoolExecutor(options.threads, "intuition")
         self._in_work = 0
 
     def admit(self) -> None:
@@ -155,15 +153,13 @@ class Coordinator:
         """Takes no more work. Threads that are busy end with their own deadline."""
         self._rewritings.shutdown(wait=False, cancel_futures=True)
         self._searches.shutdown(wait=False, cancel_futures=True)
-        self._intuitions.shutdown(wait=False, cancel_futures=True)
 
     async def _steps(self, run: _Run, lease: Lease | None) -> AsyncGenerator[Event, None]:
         if lease is None:
             run.text = no_release(run.question.text)
             yield Token(text=run.text)
             return
-        stop = threading.Event()
-        consulting = self._consult(run, lease, stop)
+        consulting = self._consult(run, lease)
         try:
             rewrite = None
             if self._rewriter:
@@ -196,7 +192,6 @@ class Coordinator:
             for citation in run.citations:
                 yield Cited(citation=citation)
         finally:
-            stop.set()
             if consulting:
                 consulting.cancel()
 
@@ -231,8 +226,8 @@ class Coordinator:
         self._metrics.relevance.observe(min(max(result.relevance, 0.0), 1.0))
         return result
 
-    def _consult(self, run: _Run, lease: Lease, stop: threading.Event) -> "asyncio.Future[Intuition] | None":
-        """Starts the adapter in a thread; None where it is off or there is none."""
+    def _consult(self, run: _Run, lease: Lease) -> asyncio.Task[Intuition] | None:
+        """Starts the adapter; None where it is off or there is none."""
         adapters = lease.live.adapters
         if not (self._options.intuition and run.question.intuition):
             return None
@@ -244,18 +239,20 @@ class Coordinator:
                 run.lacks("intuition")
             return None
 
-        def speak() -> Intuition:
-            text = adapters[name](
+        async def speak() -> Intuition:
+            text = await adapters[name](
                 [{"role": "user", "content": run.question.text}],
                 max_new_tokens=self._options.intuition_tokens,
-                stop=stop,
                 deadline_s=self._options.search_s + self._options.intuition_grace_s,
             )
             return Intuition(text=text.strip(), adapter=name)
 
-        return lease.submit(self._intuitions, speak)
+        consulting = asyncio.create_task(speak())
+        # A declined question never asks how it went: looking at the error here keeps asyncio quiet.
+        consulting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return consulting
 
-    async def _heard(self, run: _Run, consulting: "asyncio.Future[Intuition]") -> Intuition | None:
+    async def _heard(self, run: _Run, consulting: asyncio.Task[Intuition]) -> Intuition | None:
         """What the adapter said, if it is through within its grace."""
         try:
             async with asyncio.timeout(self._options.intuition_grace_s):

@@ -36,16 +36,9 @@ Search = Callable[[str, SearchOptions, Filters, Rewrite | None], SearchResult]
 
 
 class Generate(Protocol):
-    """Runs in a thread until done, until `stop` is set, or for `deadline_s` seconds."""
+    """Writes until done or for `deadline_s` seconds; canceling its task ends it."""
 
-    def __call__(
-        self,
-        messages: list[Message],
-        *,
-        max_new_tokens: int,
-        stop: threading.Event,
-        deadline_s: float,
-    ) -> str: ...
+    async def __call__(self, messages: list[Message], *, max_new_tokens: int, deadline_s: float) -> str: ...
 
 
 def _nothing() -> None:

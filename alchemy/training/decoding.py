@@ -4,8 +4,8 @@ A prompt goes through the model's ordinary forward pass in chunks, alone. One st
 running row, in one forward pass with a cache of our own (`slots`) and adapters side by side (`mixing`).
 
 The decision to know: no row's logits depend on the other rows, bit for bit. A step is padded to a multiple of
-the `tile` that makes it so (see `tiles`): 2 for bfloat16 in oneDNN (AVX512-BF16), 4 for float32 in MKL, and at
-worst the largest batch. A lone sequence pays little for it: reading the weights takes the time, not the rows.
+the `tile` that makes it so (see `tiles`): 2 for bfloat16 in oneDNN (AVX512-BF16), 4 for float32 in MKL, at
+worst the largest batch. A lone sequence pays little for it: reading the weights takes the time.
 
 Imports torch: for `generate` alone.
 """
@@ -50,16 +50,28 @@ class Decoder:
         self._compiled = compiled
         base.model.set_attn_implementation(ATTENTION)
         if compiled:
+            # Else a layer's own number makes every layer a graph of its own.
+            torch._dynamo.config.allow_unspec_int_on_nn_module = True
+            torch._dynamo.config.recompile_limit = 64  # sizes, with and without adapters
             for layer in _layers(base.model):
                 layer.compile(dynamic=False)
         self.slots = Slots(self._probe(4)[0], most_bytes)
         self.tile = self._find_tile()
         self._examine()
+        self._warm_up()
+
+    @property
+    def recompiles(self) -> int:
+        """Graphs that torch.compile made after the warm-up, in this process."""
+        return _graphs() - self._graphs if self._compiled else 0
 
     def put(self, folder: Path, config: dict[str, Any]) -> int:
         """Loads an adapter that `check_adapter` has passed; returns its slot. Raises BadInput."""
+        before = self.adapters.products
         slot = self.adapters.put(folder, config)
-        self.tile = self._find_tile()
+        if self.adapters.products != before:
+            self.tile = self._find_tile()
+            self._warm_up()
         return slot
 
     def prefill(self, ids: Sequence[int], cache: Any, slot: int | None) -> Any:
@@ -136,12 +148,21 @@ class Decoder:
         if not torch.allclose(found, wanted, rtol=rough, atol=float(wanted.abs().max()) * rough):
             raise BadInput(f"{self.base.model_id}: cannot be run in batches (its logits come out otherwise)")
 
+    def _warm_up(self) -> None:
+        """Compiles the steps of all sizes, without and with adapters, before anybody waits for them."""
+        if not self._compiled:
+            return
+        for size in buckets(self.tile, self.most_rows):
+            for slot in (None, 0) if self.adapters.products else (None,):
+                self._steps([5] * min(size, self.most_rows), 7, slot)
+        self._graphs = _graphs()
+
     def _find_tile(self) -> int:
         weights = {tuple(layer.weight.shape) for layer in self.base.model.modules() if _is_linear(layer)}
         products = {Product("linear", *shape) for shape in weights} | self.adapters.products
         return smallest_tile(products, self.most_rows, self.base.dtype, self.base.device)
 
-    def _steps(self, lengths: Sequence[int], token: int) -> Any:
+    def _steps(self, lengths: Sequence[int], token: int, slot: int | None = None) -> Any:
         """Logits of one step of random prompts of these lengths."""
         probes = {length: self._probe(length)[0] for length in set(lengths)}
         rows = []
@@ -154,7 +175,7 @@ class Decoder:
                     )
                 rows.append(row)
                 self.slots.fill(row, probes[length])
-            return self.step([token] * len(rows), [None] * len(rows))
+            return self.step([token] * len(rows), [slot] * len(rows))
         finally:
             for row in reversed(rows):
                 self.slots.release(row)
@@ -170,6 +191,10 @@ def buckets(tile: int, most: int) -> list[int]:
 
 def _bucket(rows: int, tile: int, most: int) -> int:
     return next(size for size in buckets(tile, most) if size >= rows)
+
+
+def _graphs() -> int:
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def _is_linear(layer: Any) -> bool:

@@ -29,6 +29,7 @@ Message = dict[str, str]  # role, content
 Finish = Literal["stop", "length", "deadline", "canceled"]
 
 GREEDY = Sampling()
+ANY = "*"  # as in HTTP's If-Match: whatever is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,8 @@ class AdapterModel:
         from alchemy.training.decoding import Decoder
 
         self.base = load_base(base, device, models)
-        self._decoder = Decoder(
-            self.base, most_rows=bounds.rows, most_bytes=bounds.bytes, compiled=compiled
-        )
+        self.bounds = bounds
+        self._decoder = Decoder(self.base, most_rows=bounds.rows, most_bytes=bounds.bytes, compiled=compiled)
         self._ends = _ends(self.base)
         self._versions: dict[str, _Version] = {}
         self._labels = itertools.count(1)
@@ -152,14 +152,18 @@ class AdapterModel:
         """Memory that the rows take now."""
         return self._decoder.slots.bytes
 
-    def put(self, name: str, folder: Path, **expected: str | None) -> str:
+    @property
+    def recompiles(self) -> int:
+        """Graphs that torch.compile made after the warm-up."""
+        return self._decoder.recompiles
+
+    def put(self, name: str, folder: Path, *, expected: str | None = ANY) -> str:
         """Loads an adapter, or replaces the one of that name, between two rounds.
 
         Args:
             name: Any name.
             folder: What `train_lora` made.
-            expected: `expected=` the label that is to be replaced, None for a name that must be free; without
-                it whatever is there is replaced.
+            expected: The label of what is to be replaced; None where the name must be free.
 
         Returns:
             The label of what is loaded now.
@@ -178,7 +182,7 @@ class AdapterModel:
             self._retire(old)
         return version.label
 
-    def remove(self, name: str, **expected: str | None) -> None:
+    def remove(self, name: str, *, expected: str | None = ANY) -> None:
         """Drops an adapter; sequences that use it end first. Raises NotFound, or Conflict like `put`."""
         with self._turn:
             self._check(name, expected)
@@ -268,11 +272,20 @@ class AdapterModel:
                 with self._turn:
                     self._drop_ended()
 
+    def abandon(self) -> None:
+        """Ends all generations as canceled; the adapters stay."""
+        with self._turn:
+            for generation in self._every():
+                self._finish(generation, "canceled")
+
+    def _every(self) -> list[Generation]:
+        prefilling = [self._prefilling] if self._prefilling else []
+        return [*self._waiting, *prefilling, *self._running.values()]
+
     def _drop_ended(self) -> None:
         """Ends what was canceled, and what is past its deadline."""
         now = time.monotonic()
-        every = [*self._waiting, *self._running.values()]
-        for generation in [*every, self._prefilling] if self._prefilling else every:
+        for generation in self._every():
             if generation.canceled:
                 self._finish(generation, "canceled")
             elif generation.until is not None and now >= generation.until:
@@ -365,11 +378,11 @@ class AdapterModel:
             self._collect(version)
         generation.finish = finish
 
-    def _check(self, name: str, expected: Mapping[str, str | None]) -> None:
+    def _check(self, name: str, expected: str | None) -> None:
         found = self._versions.get(name)
         label = found.label if found else None
-        if expected and expected["expected"] != label:
-            raise Conflict(f"adapter {name} is at {label}, not at {expected['expected']}")
+        if expected not in (ANY, label):
+            raise Conflict(f"adapter {name} is at {label}, not at {expected}")
 
     def _known(self, name: str) -> str:
         if name not in self._versions:

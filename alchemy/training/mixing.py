@@ -105,7 +105,7 @@ class _Routes:
         self.mask: Any = None  # [rows or 1, slots * rank], 1 where a row's adapter is; None for no adapters
 
 
-class _MixedLinear(nn.Module):  # type: ignore[misc]
+class _MixedLinear(nn.Module):
     """A linear layer and the factors of all adapters on it."""
 
     def __init__(self, base: Any, routes: _Routes) -> None:
@@ -162,7 +162,9 @@ def _read(folder: Path, config: dict[str, Any], model: Any) -> dict[str, tuple[A
         factors.setdefault(match[1], {})[match[2]] = tensor
     missing = sorted(_targets(config, model) - factors.keys())
     if missing:
-        raise BadInput(f"{folder}: {len(missing)} layers of the adapter are missing, the first is {missing[0]}")
+        raise BadInput(
+            f"{folder}: {len(missing)} layers of the adapter are missing, the first is {missing[0]}"
+        )
     return {name: _pair(folder, config, model, name, pair) for name, pair in factors.items()}
 
 

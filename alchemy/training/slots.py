@@ -194,13 +194,15 @@ class _Group:
         return self._masks[window]
 
 
-class StepCache(Cache):  # type: ignore[misc]
+class StepCache(Cache):
     """Takes the new keys and values of a forward pass, and stands for all of them before `attend`."""
 
     def __init__(self, groups: list[_Group]) -> None:
         super().__init__(layers=[])
         self.groups = groups
 
+    # Compiled code ends here and goes on behind the attention: so it sees the number of rows alone.
+    @torch.compiler.disable
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
         for group in self.groups:
             group.write(group.pool.keys[layer_idx], key_states[group.batch])
@@ -226,6 +228,7 @@ class _Layer:
     index: int
 
 
+@torch.compiler.disable
 def attend(
     module: Any,
     query: Any,
@@ -241,10 +244,7 @@ def attend(
     Returns [batch, tokens, heads, head size]. Rows of the batch that have no slot (padding) become zeros.
     """
     if not isinstance(key, _Layer):
-        window = {} if sliding_window is None else {"sliding_window": sliding_window}
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **window, **options
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     unknown = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
     if unknown:
         raise BadInput(f"attention with {', '.join(unknown)} cannot be batched")

@@ -1,7 +1,7 @@
 """How many rows a matrix product must have, for the bits of one row not to depend on the others.
 
-Libraries choose the kernel of a product, and with it the order in which it adds, by the number of rows: oneDNN
-takes another one for a single row in bfloat16, MKL works on groups of 4 in float32, cuBLAS changes by size.
+Libraries choose the kernel of a product, and with it the order in which it adds, by the number of rows:
+oneDNN takes another one for a single row in bfloat16, MKL works on groups of 4 in float32, cuBLAS changes.
 So rows come out the same only among some sizes, and which, only trying tells. We try with columns that cancel
 out in pairs: the exact sums are about zero, what comes out is the rounding error, and that shows the order.
 (With ordinary numbers one element in 100,000 betrays it.)
@@ -64,6 +64,8 @@ def _canceling(top: int, product: Product, dtype: Any, device: str) -> tuple[Any
     right = torch.randn(product.out_size, half, generator=chance)
     right = torch.cat([right, -right], dim=1)[:, order]
     if product.in_size > 2 * half:
-        left, right = (torch.nn.functional.pad(side, (0, product.in_size - 2 * half)) for side in (left, right))
+        left, right = (
+            torch.nn.functional.pad(side, (0, product.in_size - 2 * half)) for side in (left, right)
+        )
     left, right = left.to(device, dtype), right.to(device, dtype)
     return left, right.t() if product.kind == "linear" else right.t().contiguous()

@@ -4,6 +4,7 @@ A sentinel release answers with its own marker in every field: passages, adapter
 answer that mixes two releases cannot hide.
 """
 
+import asyncio
 import socket
 import threading
 import time
@@ -166,12 +167,14 @@ class Knowledge:
             passage = make_passage(text, document=f"jira:{marker}-1")
             return replace(found(passage), filters=held, dropped=dropped)
 
-        def speak(
-            messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
-        ) -> str:
-            behavior.speak(stop)
-            if stop.is_set():
+        async def speak(messages: list[Message], *, max_new_tokens: int, deadline_s: float) -> str:
+            stop = threading.Event()
+            try:
+                await asyncio.to_thread(behavior.speak, stop)
+            except asyncio.CancelledError:
+                stop.set()
                 behavior.stopped.set()
+                raise
             return f"I recall {marker}."
 
         def close() -> None:

@@ -13,6 +13,7 @@ from alchemy.training.curve import loss_curve
 from alchemy.training.dataset import encode
 from alchemy.training.evaluate import attached, check_adapter, mean_loss
 from alchemy.training.generate import AdapterModel
+from alchemy.training.sampling import Sampling
 from alchemy.training.lora import train_lora
 from alchemy.training.run import schedule
 from alchemy.training.samples import answer_samples
@@ -243,5 +244,5 @@ def test_the_real_base_learns_and_speaks(train_pairs, eval_pairs, tmp_path, mode
     assert report.eval_loss < 0.85 * report.base_eval_loss
     model = AdapterModel(base, {"general": tmp_path}, device="cpu", models=models_folder)
     question = [{"role": "user", "content": "What does ticket 7 say about gannet?"}]
-    assert model.generate(question, 12, adapter="general").strip()
-    assert model.generate(question, 12) != model.generate(question, 12, adapter="general")
+    assert model.generate(question, Sampling(max_new_tokens=12), adapter="general").strip()
+    assert model.generate(question, Sampling(max_new_tokens=12)) != model.generate(question, 12, adapter="general")
