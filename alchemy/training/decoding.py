@@ -22,7 +22,7 @@ from alchemy.errors import BadInput
 from alchemy.training.base import Base
 from alchemy.training.mixing import Adapters
 from alchemy.training.slots import ATTENTION, Slots
-from alchemy.training.tiles import Product, smallest_tile
+from alchemy.training.tiles import Attention, Product, smallest_tile
 
 CHUNK = 256  # tokens of a prompt that go through the model at once
 
@@ -55,7 +55,9 @@ class Decoder:
             torch._dynamo.config.recompile_limit = 64  # sizes, with and without adapters
             for layer in _layers(base.model):
                 layer.compile(dynamic=False)
-        self.slots = Slots(self._probe(4)[0], most_bytes)
+        probe, _ = self._probe(4)
+        tile = smallest_tile(_attention(base.model, probe), most_rows, base.dtype, base.device)
+        self.slots = Slots(probe, most_bytes, tile)
         self.tile = self._find_tile()
         self._examine()
         self._warm_up()
@@ -191,6 +193,13 @@ def buckets(tile: int, most: int) -> list[int]:
 
 def _bucket(rows: int, tile: int, most: int) -> int:
     return next(size for size in buckets(tile, most) if size >= rows)
+
+
+def _attention(model: Any, probe: Any) -> set[Attention]:
+    """The products of attention over the widths at which libraries still change their kernels."""
+    heads, size = probe.layers[0].keys.shape[1], probe.layers[0].keys.shape[3]
+    queries = max(1, getattr(model.config, "num_attention_heads", heads) // heads)
+    return {Attention(heads, queries, size, width) for width in (64, 128, 256, 512)}
 
 
 def _graphs() -> int:

@@ -50,9 +50,11 @@ class Slots:
     Args:
         like: A prefilled `DynamicCache`, which shows what a layer keeps of a token.
         most_bytes: Bound of all rows together. While a pool grows, one layer of it is there twice.
+        tile: Rows of one width take part in the products in multiples of it (see `tiles`).
     """
 
-    def __init__(self, like: Any, most_bytes: int) -> None:
+    def __init__(self, like: Any, most_bytes: int, tile: int) -> None:
+        self._tile = tile
         self._shapes = [
             tuple((tensor.shape[1], tensor.shape[3], tensor.dtype) for tensor in (layer.keys, layer.values))
             for layer in like.layers
@@ -76,13 +78,13 @@ class Slots:
 
     def fits(self, tokens: int) -> bool:
         """Whether a sequence of so many tokens fits where nobody else is."""
-        return self._bytes(_width(tokens), 1) <= self._most_bytes
+        return self._bytes(_width(tokens), self._tile) <= self._most_bytes
 
     def reserve(self, tokens: int) -> Row | None:
         """A row for a sequence of at most so many tokens; None while others have the memory."""
         width = _width(tokens)
         pool = self._pools.setdefault(width, _Pool())
-        needed = len(pool.rows) + pool.reserved + 1
+        needed = self._padded(len(pool.rows) + pool.reserved + 1)
         if needed > pool.capacity and not self._grow(width, needed):
             return None
         pool.reserved += 1
@@ -119,9 +121,12 @@ class Slots:
         for width in sorted(self._pools):
             pool = self._pools[width]
             if pool.rows:
-                groups.append(_Group(start, pool, width, self._device))
+                groups.append(_Group(start, pool, width, self._padded(len(pool.rows)), self._device))
                 start += len(pool.rows)
         return StepCache(groups)
+
+    def _padded(self, rows: int) -> int:
+        return -(-rows // self._tile) * self._tile
 
     def _bytes(self, width: int, rows: int) -> int:
         return width * rows * self._token_bytes
@@ -136,7 +141,7 @@ class Slots:
                 return True
         for other in self._pools:
             if other != width:
-                self._resize(other, len(self._pools[other].rows) + self._pools[other].reserved)
+                self._resize(other, self._padded(len(self._pools[other].rows) + self._pools[other].reserved))
         others = self.bytes - self._bytes(width, pool.capacity)
         if others + self._bytes(width, needed) > self._most_bytes:
             return False
@@ -165,10 +170,11 @@ def _width(tokens: int) -> int:
 class _Group:
     """The rows of one width in one step, with what all layers share: places to write to, and masks."""
 
-    def __init__(self, start: int, pool: _Pool, width: int, device: Any) -> None:
+    def __init__(self, start: int, pool: _Pool, width: int, padded: int, device: Any) -> None:
         self.pool = pool
         self.width = width
         self.count = len(pool.rows)
+        self.padding = padded - self.count
         self.batch = slice(start, start + self.count)
         self._at = torch.tensor([row.length for row in pool.rows], device=device)
         self._places: dict[int, Any] = {}
@@ -186,9 +192,10 @@ class _Group:
         """What a new token must not see is -inf, else 0: float32, [rows, 1, 1, width]."""
         if window not in self._masks:
             place = torch.arange(self.width, device=self._at.device)
-            hidden = place > self._at[:, None]
+            at = torch.nn.functional.pad(self._at, (0, self.padding))[:, None]
+            hidden = place > at
             if window is not None:
-                hidden |= place <= self._at[:, None] - window
+                hidden |= place <= at - window
             zeros = torch.zeros(hidden.shape, device=self._at.device)
             self._masks[window] = zeros.masked_fill_(hidden, float("-inf"))[:, None, None]
         return self._masks[window]
@@ -250,13 +257,7 @@ def attend(
         raise BadInput(f"attention with {', '.join(unknown)} cannot be batched")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     outputs = [
-        _attend(
-            query[group.batch],
-            group.pool.keys[key.index][: group.count],
-            group.pool.values[key.index][: group.count],
-            group.mask(sliding_window),
-            scale,
-        )
+        _attend(query[group.batch], group, key.index, group.mask(sliding_window), scale)
         for group in key.groups
     ]
     padding = len(query) - sum(group.count for group in key.groups)
@@ -265,8 +266,11 @@ def attend(
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), None
 
 
-def _attend(query: Any, keys: Any, values: Any, mask: Any, scale: float) -> Any:
+def _attend(query: Any, group: _Group, layer: int, mask: Any, scale: float) -> Any:
     """Query: [rows, heads, 1, size]; several of its heads share one of the keys' and values'."""
+    if group.padding:
+        query = torch.nn.functional.pad(query, (0, 0, 0, 0, 0, 0, 0, group.padding))
+    keys, values = (tensors[layer][: len(query)] for tensors in (group.pool.keys, group.pool.values))
     rows, heads, _, size = query.shape
     shared, width = keys.shape[1], keys.shape[2]
     lanes = rows * shared
@@ -276,7 +280,7 @@ def _attend(query: Any, keys: Any, values: Any, mask: Any, scale: float) -> Any:
     scores = scores.view(rows, shared, heads // shared, width).float().mul_(scale).add_(mask)
     weights = torch.softmax(scores, dim=-1).to(values.dtype)
     output = torch.bmm(weights.view(lanes, heads // shared, width), values.view(lanes, width, -1))
-    return output.view(rows, 1, heads, -1)
+    return output.view(rows, 1, heads, -1)[: group.count]
 
 
 AttentionInterface.register(ATTENTION, attend)
