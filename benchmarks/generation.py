@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=2 python benchmarks/generation.py --compile  # the same steps, compiled
 
 The rival is transformers' own `generate` under peft, with all adapters loaded and `set_adapter` before each
-answer. Its factors have the base's precision (peft's default, float32 under autocast, takes longer). Both sides
-begin with messages and end with text, write the same number of tokens (no end-of-sequence token), greedily,
-and take turns; what is printed are medians. The adapters are random: four of rank 16 on all linear layers.
-Alone: one request after the other, each measured from its call to its last token.
+answer. Its factors have the base's precision (peft's default, float32 under autocast, takes longer). Both
+sides begin with messages and end with text, write the same number of tokens (no end-of-sequence token),
+greedily, and take turns; what is printed are medians. The adapters are random: four of rank 16 on all
+linear layers. Alone: one request after the other, each measured from its call to its last token.
 """
 
 import argparse

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from alchemy.errors import Unavailable
 from alchemy.training.generate import GREEDY, AdapterModel, Generation, Message
@@ -27,15 +28,15 @@ class BatchEngine:
 
     Args:
         model: The model; from now on this engine's thread alone plays its rounds.
-        most_waiting: Requests that may wait for a row.
+        most_waiting: Requests beyond the model's rows; one more is refused.
         metrics: Where it counts.
     """
 
     def __init__(self, model: AdapterModel, *, most_waiting: int, metrics: GenerationMetrics) -> None:
         self._model = model
-        self._most_waiting = most_waiting
+        self._most = model.bounds.rows + most_waiting
         self._metrics = metrics
-        self._entering = 0  # requests whose prompts are being encoded
+        self._in_work = 0
         self._readers: dict[Generation, _Reader] = {}
         self._wake = threading.Condition()
         self._closing = False
@@ -52,6 +53,23 @@ class BatchEngine:
         deadline_s: float | None = None,
     ) -> AsyncGenerator[Piece, None]:
         """See `Engine.stream`."""
+        self._admit()
+        self._in_work += 1
+        try:
+            pieces = self._read(messages, sampling, adapter, deadline_s)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self._in_work -= 1
+
+    async def _read(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        adapter: str | None,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[Piece, None]:
         began = time.monotonic()
         reader = _Reader(asyncio.get_running_loop())
         generation = await self._enter(messages, sampling, adapter, deadline_s, reader)
@@ -93,9 +111,6 @@ class BatchEngine:
         deadline_s: float | None,
         reader: "_Reader",
     ) -> Generation:
-        self._admit()
-        self._entering += 1
-
         def submit() -> Generation:
             generation = self._model.submit(messages, sampling, adapter=adapter, deadline_s=deadline_s)
             self._readers[generation] = reader
@@ -108,18 +123,15 @@ class BatchEngine:
         except asyncio.CancelledError:
             submitting.add_done_callback(self._forget)
             raise
-        finally:
-            self._entering -= 1
 
     def _admit(self) -> None:
         if self._closing:
             raise Unavailable("the engine is closing")
-        waiting = self._model.waiting + self._entering
-        if waiting >= self._most_waiting:
+        if self._in_work >= self._most:
             self._metrics.refused.inc()
-            patience = (waiting + 1) * self._typical_s / self._model.bounds.rows
+            patience = self._model.waiting * self._typical_s / self._model.bounds.rows
             raise Unavailable(
-                f"{waiting} requests wait for the model already; please try again in a moment",
+                f"the model has {self._in_work} requests already; please try again in a moment",
                 retry_after_s=min(max(patience, 1.0), 60.0),
             )
 

@@ -84,7 +84,9 @@ class Decoder:
         batch = torch.tensor([ids], device=self.base.device)
         self.adapters.route([slot])
         with self._eager():
-            output = self._forward(batch, past_key_values=cache, logits_to_keep=1)
+            # By its index, because of a slice torch's matmul copies the whole vocabulary's weights.
+            last = torch.tensor([len(ids) - 1], device=self.base.device)
+            output = self._forward(batch, past_key_values=cache, logits_to_keep=last)
         return output.logits[0, -1].float().cpu()
 
     def step(self, tokens: Sequence[int], slots: Sequence[int | None]) -> Any:
