@@ -109,6 +109,10 @@ class Answer(_Wire):
     intuition: Intuition | None
     standalone: str | None = Field(None, description="The question as the conversation completed it.")
     session: str | None = None
+    cached: Literal["exact", "semantic"] | None = Field(
+        None, description="It was made before: for this question, or for one that means the same."
+    )
+    cached_question: str | None = Field(None, description="The question that it was made for.")
     degraded: list[str]  # features that were missing from this answer
     filters: Filters = Filters()  # what was searched: as was asked for, and as the question says
     dropped: Filters = Filters()  # what the question says but nothing answered under

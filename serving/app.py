@@ -11,6 +11,7 @@ from alchemy.catalog import Catalog
 from alchemy.settings import Settings
 from serving import (
     auth_api,
+    cache_api,
     chat,
     embeddings_api,
     errors,
@@ -38,7 +39,7 @@ from serving.wiring import Parts, opened
 _PARTS = (
     *(auth_api, users_api, sessions_api),
     *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
-    *(releases_api, jobs_api, operations),
+    *(releases_api, jobs_api, cache_api, operations),
 )
 
 

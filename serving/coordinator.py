@@ -1,7 +1,7 @@
-"""The life of a question: complete it from the conversation -> make the answer, or share it -> store -> done.
+"""The life of a question: complete it from the conversation -> share or make the answer -> store -> done.
 
-What an answer is made of is `pipeline`'s; here is who gets it. Each question is one `Running` whose events
-any reader follows. Equal questions of people who may read the same are made once and streamed to all of them.
+What an answer is made of is `pipeline`'s, and whether it is made anew `sharing`'s; here is who gets it. Each
+question is one `Running` whose events any reader follows.
 
 Degraded forms of this half, named in the answer's `degraded` and counted in the metrics:
 
@@ -13,7 +13,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +31,6 @@ from serving.answer import (
     Started,
     Status,
     Stopped,
-    TextRange,
     Token,
     no_release,
 )
@@ -40,16 +39,17 @@ from serving.logs import answer_id
 from serving.making import Made
 from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.pipeline import Pipeline, Step
+from serving.pipeline import Step
 from serving.released import Follower, Lease, Live
 from serving.running import Running
 from serving.sessions import Sessions
+from serving.sharing import Sharing
 from serving.tracing import note, span
 from serving.usage import usage
 
 log = logging.getLogger(__name__)
 
-Completer = Callable[[str, Sequence[Turn]], str]  # blocks; whatever it raises is a failure
+Completer = Callable[[str, Sequence[Turn]], Awaitable[str]]  # whatever it raises is a failure
 Answered = Callable[[Principal, str, Answer], None]  # is told of every answer that was given
 
 _KEPT_S = 60.0  # how long the events of a finished answer can still be read
@@ -63,6 +63,7 @@ class _Run:
     id: str = field(default_factory=lambda: f"ans-{secrets.token_hex(12)}")
     started: float = field(default_factory=time.monotonic)
     standalone: str | None = None
+    asked: Question | None = None  # as it stands alone
     lacking: list[str] = field(default_factory=list)
     made: Made | None = None
     pieces_at: list[float] = field(default_factory=list)  # seconds since the question, of each token event
@@ -100,7 +101,7 @@ class Coordinator:
     def __init__(
         self,
         follower: Follower,
-        pipeline: Pipeline,
+        sharing: Sharing,
         answers: Answers,
         sessions: Sessions,
         metrics: Metrics,
@@ -110,7 +111,7 @@ class Coordinator:
         completer: Completer | None = None,
     ) -> None:
         self._follower = follower
-        self._pipeline = pipeline
+        self._sharing = sharing
         self._answers = answers
         self._sessions = sessions
         self._metrics = metrics
@@ -118,7 +119,6 @@ class Coordinator:
         self._answered = answered
         self._completer = completer
         self._underway: dict[str, Underway] = {}
-        self._flights: dict[tuple[object, ...], Running[Step | Made]] = {}
         self._in_work = 0
 
     def start(self, question: Question, *, linger_s: float = 0.0) -> Underway:
@@ -158,7 +158,7 @@ class Coordinator:
             underway.running.stop()
         for underway in self._underway.values():
             await underway.running.settled()
-        self._pipeline.close()
+        await self._sharing.close()
 
     async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
         lease = self._follower.lease()
@@ -182,6 +182,8 @@ class Coordinator:
                         "gen_ai.usage.output_tokens": answer.usage.completion_tokens,
                     }
                 )
+                if run.asked:
+                    self._sharing.keep(run.asked, answer)
                 yield Counted(usage=answer.usage)
                 run.outcome = "answered" if answer.answerable else "declined"
                 self._answered(run.question.asker, run.question.text, answer)
@@ -200,28 +202,13 @@ class Coordinator:
             yield Token(text=run.made.text)
             return
         text = await self._complete(run)
-        question = run.question.model_copy(update={"text": text, "turns": ()})
-        async with aclosing(self._flight(question, lease).read()) as items:
-            async for _, item in items:
+        run.asked = run.question.model_copy(update={"text": text, "turns": (), "session": None})
+        async with aclosing(self._sharing.steps(run.asked, lease)) as items:
+            async for item in items:
                 if isinstance(item, Made):
                     run.made = item
                 else:
                     yield item
-
-    def _flight(self, question: Question, lease: Lease) -> Running[Step | Made]:
-        """The making of this answer: one for all who ask the same at the same time and may read the same."""
-        asker = question.asker
-        shown = question.model_copy(update={"asker": Principal("", "reader", asker.tenant, asker.access)})
-        key = (id(lease.live), shown.model_dump_json(exclude={"session"}))
-        flight = self._flights.get(key)
-        if flight is None or flight.ending:
-            flight = self._flights[key] = Running(self._pipeline.make(question, lease))
-            flight.when_ended(lambda: self._landed(key, flight))
-        return flight
-
-    def _landed(self, key: tuple[object, ...], flight: Running[Step | Made]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
 
     async def _complete(self, run: _Run) -> str:
         """The question as it stands alone; `run.standalone` where that differs from how it was asked."""
@@ -232,7 +219,7 @@ class Coordinator:
         if self._completer:
             try:
                 async with asyncio.timeout(self._options.rewrite_s):
-                    completed = await self._pipeline.in_words(self._completer, question, turns)
+                    completed = await self._completer(question, turns)
             except Exception as error:
                 run.lacking.append("conversation")
                 log.warning("question not completed", extra={"answer": run.id, "reason": repr(error)})
@@ -271,11 +258,13 @@ class Coordinator:
             answerable=made.answerable,
             finalist=made.finalist,
             citations=list(made.citations),
-            unsupported=[TextRange(start=span.start, end=span.end) for span in made.unsupported],
+            unsupported=list(made.unsupported),
             removed=list(made.removed),
             intuition=made.intuition,
             standalone=run.standalone,
             session=run.question.session,
+            cached=made.cached,
+            cached_question=made.cached_question,
             degraded=run.degraded,
             filters=made.filters,
             dropped=made.dropped,

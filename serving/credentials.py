@@ -62,6 +62,11 @@ class Credentials:
         self._stale_s = stale_s
         self._known: OrderedDict[str, tuple[float, Known]] = OrderedDict()
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be revoked now."""
+        return None if self.is_open else self._state.problem
+
     async def recognize(self, authorization: str) -> Principal:
         """The principal of an Authorization header. Raises Unrecognized, or Unavailable."""
         if self.is_open:
@@ -111,6 +116,16 @@ class Credentials:
             case "open" if self.is_open:
                 return ANYONE
         raise Unrecognized("the ticket is unknown, used or expired")
+
+    async def still(self, principal: Principal) -> Principal:
+        """The principal as they are now, on a connection that lasts. Raises Unrecognized, or Unavailable."""
+        match principal.via:
+            case "login":
+                user, _ = await self._look("login", principal.credential, principal.name)
+                return user.principal(via="login", credential=principal.credential)
+            case "key":
+                return _acting_for(*await self._look("key", principal.credential))
+        return principal
 
     def forget(self) -> None:
         """Somebody was changed here: everybody is looked up again."""

@@ -166,7 +166,7 @@ class Health:
     async def report(self) -> dict[str, Any]:
         """The body of /readyz; also sets the gauges."""
         follower, live, facts = self._follower, self._follower.current, self._facts
-        problems = {name: text for name, text in (await self._problems()).items() if text}
+        problems = await self._problems()
         self._metrics.health(bool(live), problems)
         checked = round(time.time() - follower.checked_at, 1) if follower.checked_at else None
         release = live.release if live else None
@@ -177,7 +177,7 @@ class Health:
             "pinned": follower.pinned or None,  # it serves, whatever the champion is
             "loading": follower.loading,
             "champion_checked_s_ago": checked,
-            "problems": problems,
+            "problems": {name: text for name, text in problems.items() if text},
             "service": {
                 "up_s": round(time.time() - self._started, 1),
                 "event_loop_lag_s": round(self._lag.worst(), 4),

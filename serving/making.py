@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from alchemy.quoting import Citation
-from alchemy.support import TextSpan
-from serving.answer import Filters, Intuition, Stage, Status
+from serving.answer import Filters, Intuition, Stage, Status, TextRange
 from serving.fusing import Fusion
 from serving.tracing import note, span
 
@@ -20,13 +20,15 @@ class Made:
     answerable: bool = False
     finalist: str = "none"
     citations: tuple[Citation, ...] = ()
-    unsupported: tuple[TextSpan, ...] = ()
+    unsupported: tuple[TextRange, ...] = ()
     removed: tuple[str, ...] = ()
     intuition: Intuition | None = None
     degraded: tuple[str, ...] = ()
     filters: Filters = field(default_factory=Filters)
     dropped: Filters = field(default_factory=Filters)
     seconds: dict[str, float] = field(default_factory=dict)
+    cached: Literal["exact", "semantic"] | None = None  # where it was made before
+    cached_question: str | None = None  # for this question
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Making:
             answerable=fusion.answerable,
             finalist=fusion.finalist,
             citations=fusion.citations,
-            unsupported=fusion.unsupported,
+            unsupported=tuple(TextRange(start=s.start, end=s.end) for s in fusion.unsupported),
             removed=tuple(fusion.removed),
             intuition=self.intuition if fusion.answerable else None,
             degraded=tuple(self.degraded),

@@ -24,17 +24,6 @@ from prometheus_client.registry import Collector
 
 from serving.logs import lines_lost
 
-PARTS = (
-    "release",
-    "parts",
-    "history",
-    "data",
-    "search",
-    "log",
-    "audit",
-    "revocation",
-)  # what may be the matter with a service
-
 _FINE_SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SHARES = tuple(step / 10 for step in range(11))
@@ -131,17 +120,41 @@ class Metrics:
         for collector in (_Memory(), _Process(), self._ages):
             self.registry.register(collector)
         ProcessCollector(registry=self.registry)
+        self.cache_hits = Counter(
+            "inference_cache_hits", "Answers from the cache, by tier.", ("tier",), registry=self.registry
+        )
+        for tier in ("exact", "semantic"):
+            self.cache_hits.labels(tier)
+        self.cache_misses = Counter(
+            "inference_cache_misses", "Questions that the cache could not answer.", registry=self.registry
+        )
+        self.cache_checks = Counter(
+            "inference_cache_shadow_checks", "Semantic hits that were answered anew.", registry=self.registry
+        )
+        self.cache_false_hits = Counter(
+            "inference_cache_false_hits", "Those whose new answer was another one.", registry=self.registry
+        )
+        self.cache_false_rate = Gauge(
+            "inference_cache_false_hit_rate", "Their share, with its 95 % interval (Wilson).", ("bound",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.cache_entries = Gauge("inference_cache_entries", "Answers held.", registry=self.registry)
+        self.cache_bytes = Gauge("inference_cache_bytes", "Bytes of them.", registry=self.registry)
+        self.cache_corrupt = Counter(
+            "inference_cache_corrupt", "Entries dropped because they were corrupt.", registry=self.registry
+        )
+        self.registry.register(_Memory())
 
     def serving(self, release: str) -> None:
         """Names the release that serves now."""
         self.release.clear()
         self.release.labels(release).set(1)
 
-    def health(self, ready: bool, problems: Mapping[str, object]) -> None:
-        """Shows readiness, and which of PARTS have a problem."""
+    def health(self, ready: bool, problems: Mapping[str, str | None]) -> None:
+        """Shows readiness, and which of the parts have a problem."""
         self.ready.set(ready)
-        for part in PARTS:
-            self.problem.labels(part).set(part in problems)
+        for part, problem in problems.items():
+            self.problem.labels(part).set(bool(problem))
 
     def knows(self, evaluated: Mapping[str, float], ages: Callable[[], Mapping[str, float]]) -> None:
         """Shows a release's evaluation, and from now on the ages (seconds) that `ages` tells when scraped."""

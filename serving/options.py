@@ -74,6 +74,7 @@ class ServingOptions(BaseSettings):
     socket_questions: int = Field(4, ge=1, le=64, description="Questions of one WebSocket that run at once.")
     socket_message_bytes: int = Field(64 << 10, ge=1024, description="Longest message of a WebSocket.")
     socket_messages_per_minute: int = Field(120, ge=1, description="More of one WebSocket are refused.")
+    socket_login_s: float = Field(15, gt=0, description="Seconds between two looks whether its login holds.")
     socket_idle_s: float = Field(600, gt=0, description="A WebSocket is closed that asks nothing so long.")
     access_token_s: int = Field(900, ge=60, le=3600, description="Life of an access token.")
     refresh_token_s: int = Field(30 * 86400, ge=3600, description="Longest pause of a login.")
@@ -90,6 +91,18 @@ class ServingOptions(BaseSettings):
     audit_bytes: int = Field(16 << 20, ge=1024, description="Size at which a new file is begun.")
     audit_files: int = Field(10, ge=1, description="Files kept besides the one that is written.")
     slow_anomalies: bool = Field(False, description="Leave unusual callers a quarter of their rate.")
+    cache: bool = Field(True, description="Answer from the cache, and keep answers in it.")
+    cache_semantic: bool = Field(True, description="Also find what was asked in other words.")
+    cache_similarity: float = Field(
+        0.92, ge=0.5, lt=1, description="Cosine above which, and only above, two questions may be the same."
+    )
+    cache_ttl_s: int = Field(7 * 86400, ge=1, description="How long an answer is given again.")
+    cache_refusal_ttl_s: int = Field(300, ge=1, description="How long a refusal is.")
+    cache_entries: int = Field(10_000, ge=1, description="Most answers of one scope; the oldest go first.")
+    cache_bytes: int = Field(256 << 20, ge=1024, description="Most bytes of all scopes; the oldest go first.")
+    cache_shadow: float = Field(
+        0.02, ge=0, le=1, description="Share of semantic hits that are answered anew, to measure false hits."
+    )
 
     max_question_characters: int = Field(4000, ge=1)
     max_messages: int = Field(64, ge=1)

@@ -10,6 +10,7 @@ from alchemy.errors import BadInput, NotFound
 from alchemy.settings import Settings
 from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
@@ -38,6 +39,7 @@ class Services:
     embeddings: Embeddings
     health: Health
     dagster: DagsterApi | None
+    cache: CacheManager
 
     def checked_question(self, text: str, *, messages: int = 1) -> str:
         """The question, stripped. Raises BadInput when there is none or it is over the bounds."""

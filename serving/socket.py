@@ -40,6 +40,7 @@ from alchemy.errors import AlchemyError, BadInput, NotFound, Unavailable
 from serving.access import Asker, Principal
 from serving.answer import Done, Event
 from serving.chat import ChatRequest, asked
+from serving.credentials import Unrecognized
 from serving.services import Services, services
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 
 _UNREAD_S = 60.0  # a client that reads nothing for so long is cut off
-_LOOK_S = 15.0  # between two looks whether the login still holds
 _MINUTE_S = 60.0
 
 _REF_CHARACTERS = 100
@@ -124,12 +124,14 @@ class _Conversation:
 
     async def run(self) -> None:
         """Reads messages until the end. Raises _Close or WebSocketDisconnect."""
-        listening = asyncio.create_task(self._listen())
+        working = [asyncio.create_task(work) for work in (self._listen(), self._keep_looking())]
         try:
-            await asyncio.wait({listening, self._ended}, return_when=asyncio.FIRST_COMPLETED)
-            await (self._ended if self._ended.done() else listening)
+            await asyncio.wait({*working, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            for one in (self._ended, *working):
+                if one.done():
+                    await one
         finally:
-            tasks = [listening, *self._reading]
+            tasks = [*working, *self._reading]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,6 +154,20 @@ class _Conversation:
                 await self._refuse("invalid_json", str(error), ref)
             except AlchemyError as error:
                 await self._refuse(_CODES.get(type(error), "server_error"), str(error), ref)
+
+    async def _keep_looking(self) -> None:
+        """Ends the connection of a login that has ended, also while nothing is asked."""
+        while True:
+            await asyncio.sleep(self._options.socket_login_s)
+            with suppress(Unavailable):  # nothing can be revoked now; questions are refused in time
+                await self._recognize()
+
+    async def _recognize(self) -> None:
+        """Who asks, as they are now. Raises _Close, or Unavailable."""
+        try:
+            self._asker = await self._found.people.credentials.still(self._asker)
+        except Unrecognized as error:
+            raise _Close(4401, str(error)) from None
 
     async def _receive(self) -> str | None:
         """The next text; None after a silence in which answers were read. Raises _Close."""
@@ -177,6 +193,11 @@ class _Conversation:
 
     async def _take(self, message: Ask | Stop | Resume) -> None:
         coordinator = self._found.coordinator
+        await self._recognize()
+        verdict = await self._found.people.limits.take(self._asker)
+        if verdict and not verdict.allowed:
+            await self._refuse("rate_limit_exceeded", "too many requests", message.ref)
+            return
         if isinstance(message, Stop):
             underway = coordinator.find(message.id, self._asker)
             if underway is None:

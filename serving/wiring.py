@@ -21,6 +21,7 @@ from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
+from serving.cache import CacheManager
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
@@ -35,6 +36,7 @@ from serving.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
 from serving.services import Services
+from serving.sharing import Sharing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 
@@ -59,6 +61,8 @@ async def opened(
     async with AsyncExitStack() as stack:
         state = State(await _state_url(settings, stack), deadline_s=options.state_s)
         stack.push_async_callback(state.close)
+        people = open_people(settings, options, state, metrics)
+        stack.callback(people.close)
         artifacts = parts.artifacts or Artifacts(
             Store(settings.store_url, endpoint=settings.s3_endpoint, patience_s=options.store_s),
             settings.cache,
@@ -72,8 +76,6 @@ async def opened(
         load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
         follower = Follower(artifacts, load, metrics, options)
         stack.push_async_callback(follower.close)
-        people = open_people(settings, options, state, metrics)
-        stack.callback(people.close)
         answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
         feedbacks = Feedbacks(
@@ -86,15 +88,16 @@ async def opened(
             finalists=Finalists(models, sanitizer),
             rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
         )
+        cache = CacheManager(state, metrics, options)
         coordinator = Coordinator(
             follower,
-            pipeline,
+            Sharing(pipeline, cache, follower),
             answers,
             people.sessions,
             metrics,
             options=options,
             answered=people.answered,
-            completer=partial(ask_to_stand_alone, rewording) if rewording else None,
+            completer=partial(pipeline.in_words, ask_to_stand_alone, rewording) if rewording else None,
         )
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
@@ -102,9 +105,11 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
-        if settings.login == "required":
-            watched["revocation"] = state  # a token of somebody known goes on for its short life
+        watched: dict[str, Watched] = {
+            "feedback": feedbacks,
+            "audit": people.audit,
+            "revocation": people.credentials,
+        }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):
@@ -124,6 +129,7 @@ async def opened(
             embeddings=embeddings,
             health=health,
             dagster=dagster,
+            cache=cache,
         )
 
 

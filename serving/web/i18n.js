@@ -269,6 +269,14 @@ const WORDS = {
   key_title: ["API key of {name}", "{name} 的 API 密钥"],
   key_once: ["It is shown this once; keep it somewhere safe.", "密钥仅显示这一次，请妥善保存。"],
   keys: ["API keys", "API 密钥"],
+  keys_of: ["API keys of {name}", "{name} 的 API 密钥"],
+  no_keys: ["There is no key yet. Programs use one instead of a password.", "尚无密钥。程序使用密钥代替密码。"],
+  remove_key: ["Revoke the key {name}?", "撤销密钥 {name}？"],
+  label: ["Label", "标签"],
+  expires: ["Expires", "到期"],
+  never: ["never", "永不"],
+  days: ["Days until it expires", "有效天数"],
+  days_hint: ["Empty: it does not expire.", "留空则不过期。"],
   no_users: ["There is no user yet.", "尚无用户。"],
 };
 

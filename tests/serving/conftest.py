@@ -314,13 +314,6 @@ def running(app: FastAPI, headers: dict[str, str] | None = None) -> Iterator[Ser
             assert not thread.is_alive(), "the service did not stop"
 
 
-@pytest.fixture
-def model() -> Iterator[Model]:
-    """A language model on loopback."""
-    with language_model() as server:
-        yield server
-
-
 def person(name: str, role: Role = "reader", **fields: Any) -> User:
     """Somebody for `serve(users=[...])`, whose password is PASSWORD."""
     return User.create(name, _HASHED, role=role, **fields)
@@ -337,6 +330,13 @@ async def _add(users: Sequence[User], redis_url: str) -> None:
 @pytest.fixture(autouse=True)
 def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.passwords.ITERATIONS", CHEAP)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """A language model on loopback."""
+    with language_model() as server:
+        yield server
 
 
 Serve = Callable[..., Any]

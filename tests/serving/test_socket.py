@@ -10,15 +10,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.serving.conftest import QUOTED, Knowledge, Serve, Service, eventually
+from tests.serving.conftest import QUOTED, Knowledge, Serve, Service, Valkey, eventually, person
 
 QUESTION = "How often does the gateway retry?"
 WAIT_S = 60
 
 
 @contextmanager
-def talk(service: Service, **options: Any) -> Iterator[ClientConnection]:
-    url = f"{service.url.replace('http', 'ws')}/ws/chat"
+def talk(service: Service, query: str = "", **options: Any) -> Iterator[ClientConnection]:
+    url = f"{service.url.replace('http', 'ws')}/ws/chat{query}"
     with connect(url, proxy=None, open_timeout=WAIT_S, close_timeout=WAIT_S, **options) as socket:
         yield socket
 
@@ -201,3 +201,55 @@ def test_the_page_of_another_site_may_not_ask(knowledge: Knowledge, serve: Serve
             ask(socket)
             assert hear_until(socket, "done")
         eventually(lambda: service.http.get("/healthz").is_success)
+
+
+def test_a_single_use_ticket_opens_one_connection_and_logging_out_closes_it(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    with serve(redis_url=valkey.url, users=[person("ann")], socket_login_s=0.05) as service:
+        ann = service.as_person("ann")
+        ticket = service.http.post("/api/auth/ticket", headers=ann).json()["ticket"]
+        with talk(service, f"?ticket={ticket}") as socket:
+            ask(socket)
+            answer = hear_until(socket, "done")[-1]["answer"]
+            stored = service.http.get(f"/v1/answers/{answer['id']}", headers=ann)
+            assert stored.json()["id"] == answer["id"]
+            assert service.http.post("/api/auth/logout", headers=ann).status_code == 204
+            assert closed(socket)[0] == 4401
+        for query in (f"?ticket={ticket}", "?ticket=guess", ""):
+            with pytest.raises(InvalidStatus) as refused, talk(service, query):
+                pass
+            assert refused.value.response.status_code == 401
+
+
+def test_an_answer_is_resumed_and_stopped_by_its_asker_alone(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    going = threading.Event()
+    knowledge.behavior.search = lambda _: going.wait(WAIT_S)
+    with serve(redis_url=valkey.url, users=[person("ann"), person("bob")]) as service:
+        ann, bob = service.as_person("ann"), service.as_person("bob")
+        with talk(service, additional_headers=ann) as hers, talk(service, additional_headers=bob) as his:
+            ask(hers)
+            started = hear(hers)
+            for kind in ("stop", "resume"):
+                say(his, kind, id=started["answer"])
+                assert hear(his)["code"] == "not_found"
+            going.set()
+            assert hear_until(hers, "done")
+
+
+def test_questions_over_a_socket_count_like_requests(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    limited = serve(redis_url=valkey.url, users=[person("ann")], requests_per_minute=3)
+    with limited as service, talk(service, additional_headers=service.as_person("ann")) as socket:
+        ends = []
+        for _ in range(4):
+            ask(socket)
+            ends.append(hear_until(socket, "done", "error")[-1])
+    assert ends[0]["event"] == "done"
+    assert ends[-1]["code"] == "rate_limit_exceeded"

@@ -1,0 +1,53 @@
+"""The reviewed tables of what may be said differently (`rewording.toml`), as the languages look them up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from alchemy.retrieval.lexical import stem
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The English tables, as they are looked up."""
+
+    frames: frozenset[Words]
+    asides: frozenset[Words]
+    phrases: Mapping[Words, Words]
+    words: Mapping[str, str]
+    predicates: Mapping[str, str]
+    attributes: Mapping[str, str]
+    past: Mapping[str, str]  # irregular past forms and participles, to their verb
+    dropped: frozenset[str]
+    longest: int  # words of a frame or phrase
+
+
+@cache
+def rewordings() -> dict[str, Any]:
+    """The reviewed tables of `rewording.toml`."""
+    import tomllib
+
+    return tomllib.loads(files("serving").joinpath("rewording.toml").read_text("utf-8"))
+
+
+@cache
+def english() -> Tables:
+    """The English tables."""
+    rows = rewordings()["english"]
+    phrases = {tuple(left.split()): tuple(right.split()) for left, right in rows["phrases"].items()}
+    frames = frozenset(tuple(frame.split()) for frame in rows["frames"])
+    return Tables(
+        frames,
+        frozenset(tuple(aside.split()) for aside in rows["asides"]),
+        phrases,
+        {stem(word): stem(to) for to, words in rows["words"].items() for word in words},
+        rows["predicates"],
+        rows["attributes"],
+        {form: verb for verb, forms in rows["irregular"].items() for form in forms.split()},
+        frozenset(rows["dropped"]),
+        max(map(len, (*phrases, *frames))),
+    )

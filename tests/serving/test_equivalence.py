@@ -1,0 +1,129 @@
+"""The guard of the semantic cache, on its own. With embedder and server: test_cache_quality."""
+
+import random
+import re
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from serving.equivalence import depends_on_today, meaning, normalized, plain_wording, same_question
+from tests.serving.question_pairs import DIFFERENT, SAME, Pair
+
+QUESTIONS = sorted({question for pair in (*DIFFERENT, *SAME) for question in (pair.a, pair.b)})
+questions = st.sampled_from(QUESTIONS)
+numbered = st.sampled_from([question for question in QUESTIONS if re.search(r"\d", question)])
+texts = st.text(max_size=200) | questions
+
+# Words whose exchange says nothing where a grammar allows it at all: "is X stored" is "is stored X".
+_FUNCTION = """
+a an the my our your its is are was were be do does did has can should i we of for and or please
+"""
+_FUNCTION_WORDS = frozenset(_FUNCTION.split())
+
+
+@pytest.mark.parametrize("pair", [p for p in DIFFERENT if p.a != p.b], ids=lambda pair: pair.b)
+def test_different_questions_are_kept_apart(pair: Pair) -> None:
+    assert not same_question(pair.a, pair.b)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How do I rotate a tenant's API key?", "How can the API key of a tenant be rotated?"),
+        ("Hi, could you please tell me how to delete a tenant?", "How can I remove a tenant?"),
+        ("What does a Lantern 2 cost?", "How much is a Lantern 2?"),
+        ("After a restart, how long does ingest need?", "How long does ingest need after a restart?"),
+        ("Is roaming in Morocco covered by the plan?", "Does the plan cover roaming in Morocco?"),
+        ("What changed on 3 April 2026?", "What changed on April 3, 2026?"),
+        ("Are twelve tags enough?", "Are 12 tags enough?"),
+        ("Is EUR 1,150 the limit?", "Is 1150 euros the limit?"),
+        ("能不能删除旧数据？", "可以删除旧数据吗？"),
+        ("计费服务由谁负责？", "请问谁负责计费服务？"),
+        ("二十一天以后会丢失吗？", "21天后会不会丢失？"),
+    ],
+)
+def test_the_same_question_is_known_in_other_words(one: str, other: str) -> None:
+    assert same_question(one, other)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "?", "???", "how", "Why is it?!"[:3], "please", "。", "吗"])
+def test_what_asks_about_nothing_is_the_same_as_nothing(text: str) -> None:
+    assert meaning(text) is None
+    assert not same_question(text, text)
+
+
+@given(texts, texts)
+def test_sameness_is_symmetric_and_never_fails(one: str, other: str) -> None:
+    assert same_question(one, other) == same_question(other, one)
+    assert same_question(one, one) == (meaning(one) is not None)
+    assert isinstance(plain_wording(one), str)
+    assert normalized(normalized(one)) == normalized(one)
+
+
+@given(
+    st.sampled_from([q for q in QUESTIONS if re.search(r"\d", q)]),
+    st.integers(0, 99_999),
+    st.randoms(use_true_random=False),
+)
+def test_another_number_is_another_question(question: str, number: int, chance: random.Random) -> None:
+    digits = list(re.finditer(r"\d+", question))
+    found = chance.choice(digits)
+    assume(int(found[0]) != number)
+    assert not same_question(question, question[: found.start()] + str(number) + question[found.end() :])
+
+
+@given(questions, st.data())
+def test_a_word_more_or_less_is_another_question(question: str, data: st.DataObject) -> None:
+    words = question.split()
+    at = data.draw(st.integers(0, len(words)))
+    word = data.draw(st.sampled_from(["not", "never", "only", "except", "HAUL-99", "plover", "Nordfisk"]))
+    assert not same_question(question, " ".join([*words[:at], word, *words[at:]]))
+
+
+def test_two_words_that_change_places_make_another_question_unless_one_is_a_participle() -> None:
+    """Every exchange of two words in every question; what is left moves a participle, a date or a sum."""
+    moved = set()
+    for question in QUESTIONS:
+        words = question.rstrip("?.").split()
+        for i in range(len(words)):
+            for j in range(i + 1, len(words)):
+                if {words[i].lower(), words[j].lower()} & _FUNCTION_WORDS or words[i] == words[j]:
+                    continue
+                other = [*words]
+                other[i], other[j] = other[j], other[i]
+                if same_question(question, " ".join(other)):
+                    moved.add((words[i], words[j]))
+    strangers = {pair for pair in moved if not any(_may_move(word) for word in pair)}
+    assert strangers == set()
+
+
+def _may_move(word: str) -> bool:
+    """Participles ("are secrets stored", "are stored secrets"), dates, currencies, "not" with its verb."""
+    return bool(re.search(r"(?:ed|en|pt|ne|ot|aid|sent|run|reset)$|\d|n't|^EUR$", word))
+
+
+def test_letters_are_compared_but_for_width_blanks_and_the_closing_mark() -> None:
+    assert normalized("  How  often does\nｇannet retry？ ") == normalized("how often does gannet retry")
+    assert normalized("Who is in IT?") != normalized("Who is in it?")
+    assert normalized("IT pays what?") != normalized("it pays what?")
+    assert normalized("What is in src/Main.py?") != normalized("What is in src/main.py?")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What changed last week?",
+        "Who is on call today?",
+        "What broke since March?",
+        "昨天部署了什么？",
+        "3月有事故吗？",
+    ],
+)
+def test_a_question_that_counts_from_today_is_told(question: str) -> None:
+    assert depends_on_today(question)
+
+
+@pytest.mark.parametrize("question", ["How often may I retry?", "What broke in 2024-03?", "2026年3月呢？"])
+def test_a_question_with_a_fixed_date_or_none_is_not(question: str) -> None:
+    assert not depends_on_today(question)
