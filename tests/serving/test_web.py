@@ -120,9 +120,9 @@ def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_
         with page.expect_response("**/api/auth/login") as refused:
             page.get_by_role("button", name="Sign in").click()
         assert refused.value.status == 401
-        browser.problems.clear()  # the browser itself reports the 401
-        page.get_by_role("alert").get_by_text("not signed in").wait_for()
+        page.get_by_role("alert").get_by_text("do not go together").wait_for()
         log_in(page)
+        browser.problems.clear()  # the browser itself reports the 401
         page.get_by_role("textbox", name="Ask a question").fill(QUESTION)
         page.get_by_role("button", name="Send").click()
         page.locator(".steps .active", has_text="Retrieving").wait_for()
