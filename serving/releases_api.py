@@ -24,7 +24,7 @@ from alchemy.release import (
     rollback,
     unpin,
 )
-from serving.access import Admin
+from serving.access import Operator
 from serving.release_views import (
     ReleaseDetail,
     ReleaseDiff,
@@ -76,25 +76,25 @@ class Moved(BaseModel):
 
 
 @router.get("")
-async def releases(_: Admin, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
+async def releases(_: Operator, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
     """The newest releases, with the gate's verdict and what points at them."""
     return await asyncio.to_thread(list_view, found.artifacts, _live(found), limit)
 
 
 @router.get("/{release_id}")
-async def release(release_id: Name, _: Admin, found: Found) -> ReleaseDetail:
+async def release(release_id: Name, _: Operator, found: Found) -> ReleaseDetail:
     """One release: its parts, its evaluation and its history."""
     return await asyncio.to_thread(detail_view, found.artifacts, release_id, _live(found))
 
 
 @router.get("/{before}/diff/{after}")
-async def diff(before: Name, after: Name, _: Admin, found: Found) -> ReleaseDiff:
+async def diff(before: Name, after: Name, _: Operator, found: Found) -> ReleaseDiff:
     """What differs between two releases: parts, scores, documents and chunks."""
     return await asyncio.to_thread(diff_view, found.artifacts, before, after)
 
 
 @router.post("/rollback")
-async def roll_back(admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def roll_back(admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Makes the previous release the champion again."""
     body = body or Move()
 
@@ -106,7 +106,7 @@ async def roll_back(admin: Admin, found: Found, body: Move | None = None) -> Mov
 
 
 @router.post("/unpin")
-async def let_go(admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def let_go(admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Lets the champion serve again."""
     body = body or Move()
     return await _moved(
@@ -115,7 +115,9 @@ async def let_go(admin: Admin, found: Found, body: Move | None = None) -> Moved:
 
 
 @router.post("/{release_id}/promote")
-async def make_champion(release_id: Name, admin: Admin, found: Found, body: Promotion | None = None) -> Moved:
+async def make_champion(
+    release_id: Name, admin: Operator, found: Found, body: Promotion | None = None
+) -> Moved:
     """Makes a release the champion. 422 where the gate has not passed it and nobody forces it."""
     body = body or Promotion()
 
@@ -137,7 +139,7 @@ async def make_champion(release_id: Name, admin: Admin, found: Found, body: Prom
 
 
 @router.post("/{release_id}/pin")
-async def hold(release_id: Name, admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def hold(release_id: Name, admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Makes a release serve until it is unpinned, whatever is promoted meanwhile."""
     body = body or Move()
 
