@@ -355,6 +355,18 @@ def test_an_admin_promotes_rolls_back_and_adds_users_and_is_asked_each_time(
     assert service.log_in("eve")["user"]["role"] == "reader"
 
 
+def test_a_cycle_that_cannot_be_started_says_what_is_missing(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> None:
+        log_in(page, "root")
+        page.goto(f"{service.url}/#/admin/cycle")
+        page.get_by_role("button", name="Start a cycle").click()
+        page.get_by_role("dialog").get_by_role("button", name="Start a cycle").click()
+        page.locator(".toast", has_text="ALCHEMY_SERVING_DAGSTER_URL").wait_for()
+        browser.problems.clear()  # the browser itself reports the 503
+
+    browser.visit(service, steps)
+
+
 def test_a_reader_has_no_administration(service: Service, browser: Browsing) -> None:
     def steps(page: Any) -> int:
         log_in(page)
