@@ -74,8 +74,9 @@ async def opened(
         rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
         if rewording:
             stack.callback(rewording.close)
-        load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
-        follower = Follower(artifacts, load, metrics, options)
+        loader = Loader(settings, catalog, artifacts, metrics, intuition=options.intuition)
+        stack.push_async_callback(asyncio.to_thread, loader.close)
+        follower = Follower(artifacts, parts.load or loader, metrics, options)
         stack.push_async_callback(follower.close)
         answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
@@ -106,11 +107,9 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched: dict[str, Watched] = {
-            "feedback": feedbacks,
-            "audit": people.audit,
-            "revocation": people.credentials,
-        }
+        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
+        if settings.login == "required":
+            watched["revocation"] = state  # a token of somebody known goes on for its short life
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):
