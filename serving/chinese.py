@@ -9,7 +9,7 @@ arguments, and where they stand says who does what to whom.
 import re
 from functools import cache
 
-from serving.english import Clause
+from serving.clause import Clause
 from serving.rewording import rewordings
 
 _DIGITS = {character: digit for digit, character in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}

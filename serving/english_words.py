@@ -12,13 +12,13 @@ from serving import rewording
 from serving.rewording import Words
 
 BE = frozenset("is are was were be been being am".split())  # noqa: SIM905
-_DO = frozenset("do does did".split())  # noqa: SIM905
+DO = frozenset("do does did".split())  # noqa: SIM905
 HAVE = frozenset("have has had".split())  # noqa: SIM905
 MODALS = {
     "can": "can", "could": "could", "may": "can", "might": "might", "must": "must", "should": "should",
     "shall": "should", "will": "will", "would": "would",
 }  # fmt: skip
-AUXILIARIES = BE | _DO | HAVE | MODALS.keys()
+AUXILIARIES = BE | DO | HAVE | MODALS.keys()
 PAST = frozenset("was were did had".split())  # noqa: SIM905
 ASKS = frozenset("who whose when where why how what which consequence".split())  # noqa: SIM905
 IMPERSONAL = frozenset("i we you".split())  # noqa: SIM905

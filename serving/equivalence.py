@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from alchemy.retrieval.lexical import MONTHS
 from alchemy.text.language import is_chinese
 from serving import chinese, english
-from serving.english import Clause
+from serving.clause import Clause
 
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w")
