@@ -52,10 +52,15 @@ def nouns(tokens: Sequence[str], marks: set[str], verb: str = "") -> Clause:
 
 def swapped(tokens: Sequence[str]) -> list[str]:
     """A noun phrase in front of an auxiliary: "version of Kafka" is "Kafka version"."""
-    if "of" not in tokens or PREPOSITIONS.intersection(tokens):
+    if PREPOSITIONS.intersection(tokens):
         return [*tokens]
-    at = list(tokens).index("of")
-    return [*swapped(tokens[at + 1 :]), *tokens[:at]]
+    groups: list[list[str]] = [[]]
+    for word in tokens:
+        if word == "of":
+            groups.append([])
+        else:
+            groups[-1].append(word)
+    return [word for group in reversed(groups) for word in group]
 
 
 def in_order(tokens: Sequence[str], marks: set[str]) -> Clause:

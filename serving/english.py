@@ -6,6 +6,7 @@ in its order. So what it does not know costs a hit, never a wrong answer. The on
 disappears only where its grammar is certain, that is next to an auxiliary, a pronoun or a question word.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -33,6 +34,8 @@ from serving.english_words import (
     words_of,
 )
 
+_LETTERS = re.compile(r"[^\W\d_]+")
+_OTHER_SCRIPT = re.compile(r"[^\x00-\u024f]")
 _HOW_TO = frozenset(("how", "where", "who", "which"))  # asks for instructions, whoever follows them
 _SAME_LINK = {"when": "if", "whenever": "if"}
 _BOUNDS = frozenset(("maximum", "minimum"))
@@ -53,6 +56,13 @@ def clauses(text: str) -> tuple[Clause, ...]:
         found = [c for c in found if c not in loose and c is not main]
         found.append(replace(main, phrases=tuple(sorted(phrases))))
     return tuple(sorted(found))
+
+
+def reads(text: str) -> bool:
+    """Whether the text may be English: Latin letters, and no word of another language's grammar."""
+    foreign = rewording.english().foreign
+    words = _LETTERS.findall(text)
+    return not any(word.lower() in foreign or _OTHER_SCRIPT.search(word) for word in words)
 
 
 def wording(text: str) -> str:

@@ -52,7 +52,7 @@ _DATES = (
     re.compile(rf"\b(?P<m>{_MONTH})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<y>\d{{4}})\b", re.I),
 )
 _TOKEN = re.compile(r'"[^"]*"|`[^`]*`|\S+')
-_END = re.compile(r"[,;:.?!)\]]+\Z")
+_END = ",;:.?!)]"
 _AMOUNT = re.compile(r"(?P<coin>[$€£¥]?)(?P<number>[-+]?\d[\d.,]*)(?P<unit>%|[A-Za-z°]{1,4})?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _KEY = re.compile(r"[A-Za-z]+-\d+")
@@ -105,7 +105,7 @@ def _tokens(text: str) -> list[str]:
         if chunk[0] in '"`':
             found.append(chunk)
             continue
-        core = _END.sub("", chunk).lstrip("([{")
+        core = chunk.rstrip(_END).lstrip("([{")
         if core.strip("-–—"):
             first = not found or found[-1] == BREAK
             counted = bool(found) and found[-1][-1].isdigit() and len(core) < 3  # 5 MB is not 5 Mb
