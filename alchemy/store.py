@@ -225,5 +225,7 @@ def _errors(key: str) -> Iterator[None]:
         raise NotFound(f"{key}: no such object") from error
     except (AlreadyExistsError, PreconditionError) as error:
         raise Conflict(f"{key}: created or changed by somebody else") from error
+    except ValueError as error:  # not an ObjectStoreError: a control character, for one
+        raise BadInput(f"store key {key!r}: {error}") from error
     except BaseError as error:
         raise Unavailable(f"{key}: the object store failed: {error}") from error

@@ -22,13 +22,16 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Via = Literal["open", "operator", "login", "key"]
 
 
+HOME = "default"  # the tenant that runs the service
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A person or a program that was recognized."""
 
     name: str
     role: Role = "reader"
-    tenant: str = "default"
+    tenant: str = HOME
     access: frozenset[str] | None = None  # scopes "<source>/<project>" or "<source>/*"; None: everything
     # How it was recognized makes nobody somebody else.
     via: Via = field(default="login", compare=False)
@@ -85,6 +88,7 @@ class _Documented(OAuth2PasswordBearer):
 
 _BEARER = _Documented(
     "/api/auth/login",
+    scheme_name="bearer",
     refreshUrl="/api/auth/refresh",
     description="An access token of a login, a program's key, or ALCHEMY_API_KEY.",
 )
@@ -113,6 +117,16 @@ def needs(role: Role) -> Callable[[HTTPConnection, Principal], Principal]:
 
 Curator = Annotated[Principal, Depends(needs("curator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
+
+
+def operator(found: Admin) -> Principal:
+    """A route dependency for what all tenants share: releases, models, cycles. Refuses others by 403."""
+    if found.tenant != HOME:
+        raise HTTPException(403, f"what all tenants share is for the admins of the tenant {HOME}")
+    return found
+
+
+Operator = Annotated[Principal, Depends(operator)]
 
 
 def person(found: Asker) -> Principal:

@@ -14,7 +14,7 @@ from serving.access import Asker, Principal
 from serving.answer import Answer, Done, Filters, Question
 from serving.coordinator import Underway
 from serving.services import Services, services
-from serving.streams import event_stream, frame, unless_gone
+from serving.streams import STREAMED, event_stream, frame, unless_gone
 
 router = APIRouter(tags=["chat"])
 
@@ -34,7 +34,7 @@ class ChatRequest(BaseModel):
     intuition: bool = Field(True, description="Ask the fine-tuned model too; its words come unverified.")
 
 
-@router.post("/api/chat", response_model=Answer)
+@router.post("/api/chat", response_model=Answer, responses=STREAMED)
 async def chat(
     body: ChatRequest, request: Request, asker: Asker, found: Annotated[Services, Depends(services)]
 ) -> Answer | Response:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
 from alchemy.errors import Unavailable
-from serving.access import Admin
+from serving.access import Operator
 from serving.dagster_api import DagsterApi, JobRun
 from serving.services import Services, services
 
@@ -53,14 +53,14 @@ def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
 
 
 @router.post("/full-cycle", status_code=202)
-async def start_cycle(admin: Admin, api: Annotated[DagsterApi, Depends(dagster)]) -> Launched:
+async def start_cycle(admin: Operator, api: Annotated[DagsterApi, Depends(dagster)]) -> Launched:
     """Starts the whole line, from raw objects to a release. It ends where the gate decides."""
     run_id = await api.launch(CYCLE, tags={"alchemy/started_by": admin.name})
     return Launched(run_id=run_id, url=f"{api.url}/runs/{run_id}")
 
 
 @router.get("/{run_id}")
-async def watch(run_id: UUID, _: Admin, api: Annotated[DagsterApi, Depends(dagster)]) -> Watched:
+async def watch(run_id: UUID, _: Operator, api: Annotated[DagsterApi, Depends(dagster)]) -> Watched:
     """How a run stands: its steps, what they made, and why it failed."""
     run = await api.run(str(run_id))
     done = run.status in ("SUCCESS", "FAILURE", "CANCELED")

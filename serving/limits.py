@@ -20,6 +20,7 @@ from serving.state import PREFIX, State
 _PREFIX = PREFIX + "rate:"
 _MOST_CALLERS = 10_000
 _WINDOW_S = 60.0
+_ROUNDING_S = 0.001  # of sums with the seconds since the epoch; without it the last one may be refused
 
 # `take` below, on the server's clock. Numbers go back as text: Lua's would be cut to integers.
 _TAKE = """
@@ -28,11 +29,12 @@ local now = time[1] + time[2] / 1000000
 local until_ = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
 local step, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local taken = until_ + step
-if taken - now <= window then
+local allowed = taken - now <= window + 0.001
+if allowed then
   redis.call('SET', KEYS[1], string.format('%.6f', taken), 'PX', math.ceil((taken - now) * 1000))
   until_ = taken
 end
-return {string.format('%.6f', until_ - now), taken - now <= window and 1 or 0}
+return {string.format('%.6f', until_ - now), allowed and 1 or 0}
 """
 
 
@@ -66,7 +68,7 @@ def take(until: float, now: float, limit: int) -> tuple[float, Verdict]:
     """One request of a caller who will have had all at `until`: the new time, and the verdict."""
     until = max(until, now)
     taken = until + _WINDOW_S / limit
-    if taken - now <= _WINDOW_S:
+    if taken - now <= _WINDOW_S + _ROUNDING_S:
         return taken, Verdict(True, limit, taken - now)
     return until, Verdict(False, limit, until - now)
 

@@ -25,7 +25,7 @@ from serving.coordinator import Underway
 from serving.errors import error_response
 from serving.released import Live
 from serving.services import Services, services
-from serving.streams import event_stream, frame, unless_gone
+from serving.streams import STREAMED, event_stream, frame, unless_gone
 
 MODEL = "data-alchemy"
 EMBEDDING_MODEL = f"{MODEL}-embedding"
@@ -96,7 +96,7 @@ async def models(found: Annotated[Services, Depends(services)]) -> dict[str, Any
     }
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post("/chat/completions", response_model=None, responses=STREAMED)
 async def completions(
     body: CompletionRequest,
     request: Request,

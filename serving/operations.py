@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
-from serving.access import Admin
+from serving.access import Operator
 from serving.services import Services, services
 
 router = APIRouter(tags=["operations"])
@@ -31,7 +31,7 @@ async def metrics(found: Annotated[Services, Depends(services)]) -> Response:
 
 
 @router.post("/api/models/reload")
-async def reload(_: Admin, found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
+async def reload(_: Operator, found: Annotated[Services, Depends(services)]) -> dict[str, Any]:
     """Looks at the champion alias now, and tries again a release that failed to load."""
     before = found.follower.current
     await found.follower.refresh(force=True)

@@ -26,7 +26,7 @@ from alchemy.release import (
     rollback,
     unpin,
 )
-from serving.access import Admin
+from serving.access import Operator
 from serving.services import Services, services
 
 router = APIRouter(prefix="/api/releases", tags=["releases"])
@@ -133,7 +133,7 @@ class Moved(_Wire):
 
 
 @router.get("")
-async def releases(_: Admin, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
+async def releases(_: Operator, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
     """The newest releases, with the gate's verdict and what points at them."""
     live = found.follower.current
 
@@ -147,7 +147,7 @@ async def releases(_: Admin, found: Found, limit: Annotated[int, Query(ge=1, le=
 
 
 @router.get("/{release_id}")
-async def release(release_id: str, _: Admin, found: Found) -> ReleaseDetail:
+async def release(release_id: str, _: Operator, found: Found) -> ReleaseDetail:
     """One release, by id, its beginning or an alias: its parts, its evaluation and its history."""
     live = found.follower.current
 
@@ -165,7 +165,7 @@ async def release(release_id: str, _: Admin, found: Found) -> ReleaseDetail:
 
 
 @router.get("/{before}/diff/{after}")
-async def diff(before: str, after: str, _: Admin, found: Found) -> ReleaseDiff:
+async def diff(before: str, after: str, _: Operator, found: Found) -> ReleaseDiff:
     """What differs between two releases: parts, scores, documents and chunks."""
 
     def compare() -> ReleaseDiff:
@@ -185,7 +185,7 @@ async def diff(before: str, after: str, _: Admin, found: Found) -> ReleaseDiff:
 
 
 @router.post("/rollback")
-async def roll_back(admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def roll_back(admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Makes the previous release the champion again."""
     body = body or Move()
 
@@ -197,7 +197,7 @@ async def roll_back(admin: Admin, found: Found, body: Move | None = None) -> Mov
 
 
 @router.post("/unpin")
-async def let_go(admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def let_go(admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Lets the champion serve again."""
     body = body or Move()
     return await _moved(
@@ -206,7 +206,9 @@ async def let_go(admin: Admin, found: Found, body: Move | None = None) -> Moved:
 
 
 @router.post("/{release_id}/promote")
-async def make_champion(release_id: str, admin: Admin, found: Found, body: Promotion | None = None) -> Moved:
+async def make_champion(
+    release_id: str, admin: Operator, found: Found, body: Promotion | None = None
+) -> Moved:
     """Makes a release the champion. 422 where the gate has not passed it and nobody forces it."""
     body = body or Promotion()
 
@@ -228,7 +230,7 @@ async def make_champion(release_id: str, admin: Admin, found: Found, body: Promo
 
 
 @router.post("/{release_id}/pin")
-async def hold(release_id: str, admin: Admin, found: Found, body: Move | None = None) -> Moved:
+async def hold(release_id: str, admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Makes a release serve until it is unpinned, whatever is promoted meanwhile."""
     body = body or Move()
 

@@ -11,6 +11,10 @@ from starlette.responses import StreamingResponse
 T = TypeVar("T")
 
 _PING_S = 15.0  # proxies close connections that are silent for a minute or less
+# For the OpenAPI document of routes that answer whole or, where they are asked to, as it goes.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, or with `stream` its events.", "content": {"text/event-stream": {}}}
+}
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 

@@ -24,7 +24,8 @@ CHART = Path(__file__).parents[1] / "helm" / "data-alchemy"
 EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 OLDEST_KUBERNETES = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"].removeprefix(">=")[:4]
 SECRETS = {
-    "ALCHEMY_SALT", "ALCHEMY_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "DAGSTER_PG_PASSWORD",
+    "ALCHEMY_SALT", "ALCHEMY_API_KEY", "ALCHEMY_JWT_SECRET", "ALCHEMY_HISTORY_KEY", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY", "DAGSTER_PG_PASSWORD",
     "DEEPSEEK_API_KEY", "POSTGRES_PASSWORD", "REDISCLI_AUTH", "VALKEY_PASSWORD",
 }  # fmt: skip
 
@@ -202,9 +203,9 @@ def test_each_component_knows_only_the_secrets_it_needs():
         component: SECRETS & environment(container).keys()
         for component, container in containers(render("default-values.yaml"))
     }
-    code = SECRETS - {"DAGSTER_PG_PASSWORD", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+    code = SECRETS - {"ALCHEMY_HISTORY_KEY", "DAGSTER_PG_PASSWORD", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
     assert known == {
-        "serving": code,
+        "serving": code | {"ALCHEMY_HISTORY_KEY"},
         "code-location": code | {"DAGSTER_PG_PASSWORD"},
         "run": code | {"DAGSTER_PG_PASSWORD"},
         "webserver": {"DAGSTER_PG_PASSWORD"},
@@ -221,7 +222,7 @@ def resolved(container: Manifest) -> dict[str, str]:
         if "value" in variable:
             values[name] = re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], variable["value"])
         else:
-            values[name] = "4" if "resourceFieldRef" in variable["valueFrom"] else f"stand-in-{name}"
+            values[name] = "4" if "resourceFieldRef" in variable["valueFrom"] else "5a" * 32
     return values
 
 

@@ -13,7 +13,18 @@ from tests.conftest import ROOT
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # away from a developer's .env
-    for name in ("ALCHEMY_STORE", "S3_BUCKET", "ALCHEMY_PROFILE", "ALCHEMY_SALT", "REDIS_URL"):
+    for name in (
+        "ALCHEMY_STORE",
+        "S3_BUCKET",
+        "ALCHEMY_PROFILE",
+        "ALCHEMY_SALT",
+        "REDIS_URL",
+        "ALCHEMY_API_KEY",
+        "ALCHEMY_JWT_SECRET",
+        "ALCHEMY_AUTH",
+        "ALCHEMY_HOST",
+        "ALCHEMY_HISTORY_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     load_settings.cache_clear()
 
@@ -34,8 +45,61 @@ def test_production_names_every_secret_that_is_missing(monkeypatch: pytest.Monke
     monkeypatch.setenv("ALCHEMY_SALT", "pepper-and-salt")
     with pytest.raises(BadConfig) as error:
         load_settings()
-    assert "ALCHEMY_API_KEY, REDIS_URL" in str(error.value)
+    assert "ALCHEMY_API_KEY, ALCHEMY_JWT_SECRET, REDIS_URL" in str(error.value)
     assert "pepper" not in str(error.value)
+
+
+PRODUCTION = {
+    "ALCHEMY_PROFILE": "production",
+    "ALCHEMY_SALT": "pepper-and-salt",
+    "ALCHEMY_API_KEY": "an-operators-key",
+    "ALCHEMY_JWT_SECRET": "a secret of at least thirty-two bytes",
+    "REDIS_URL": "redis://localhost:6379/0",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALCHEMY_JWT_SECRET", "short-secret", "ALCHEMY_JWT_SECRET is shorter than 32 bytes"),
+        ("ALCHEMY_AUTH", "open", "refuses ALCHEMY_AUTH=open"),
+        ("ALCHEMY_HISTORY_KEY", "11" * 31, "ALCHEMY_HISTORY_KEY: every key is 64 hexadecimal digits"),
+        ("ALCHEMY_HISTORY_KEY", "11" * 32 + ",wrong-key", "ALCHEMY_HISTORY_KEY"),
+    ],
+)
+def test_production_does_not_start_with_weak_secrets_and_shows_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    for variable, text in {**PRODUCTION, name: value}.items():
+        monkeypatch.setenv(variable, text)
+    with pytest.raises(BadConfig) as error:
+        load_settings()
+    assert told in str(error.value)
+    for secret in ("short-secret", "1111", "wrong-key", "pepper", "an-operators-key"):
+        assert secret not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "login"),
+    [
+        ({}, "open"),
+        ({"ALCHEMY_HOST": "localhost"}, "open"),
+        ({"ALCHEMY_HOST": "::1"}, "open"),
+        ({"ALCHEMY_HOST": "0.0.0.0"}, "required"),  # noqa: S104
+        ({"ALCHEMY_HOST": "192.0.2.1", "ALCHEMY_AUTH": "open"}, "open"),
+        ({"ALCHEMY_API_KEY": "k"}, "required"),
+        ({"ALCHEMY_JWT_SECRET": "x" * 32}, "required"),
+        ({"ALCHEMY_JWT_SECRET": "x" * 32, "ALCHEMY_AUTH": "open"}, "open"),
+        ({"ALCHEMY_AUTH": "required"}, "required"),
+        (PRODUCTION, "required"),
+    ],
+)
+def test_only_a_laptop_that_talks_to_itself_asks_nobody_who_they_are(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], login: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().login == login
 
 
 def test_a_wrong_value_is_named_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def test_a_failed_download_leaves_nothing_behind(store: Store, tmp_path: Path) -
     assert list((tmp_path / "new").iterdir()) == []
 
 
-@pytest.mark.parametrize("key", ["", "/absolute", "a/../../etc/passwd"])
+@pytest.mark.parametrize("key", ["", "/absolute", "a/../../etc/passwd", "a\x0eb"])
 def test_keys_that_leave_the_store_are_refused(folder_store: Store, key: str) -> None:
     with pytest.raises(BadInput):
         folder_store.put(key, b"x")

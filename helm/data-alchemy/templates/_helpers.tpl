@@ -145,6 +145,7 @@ tolerations:
 {{ include "data-alchemy.secretEnv" (dict "name" "AWS_SECRET_ACCESS_KEY" "secret" $storeSecret) }}
 {{ include "data-alchemy.secretEnv" (dict "name" "ALCHEMY_SALT" "secret" $secret) }}
 {{ include "data-alchemy.secretEnv" (dict "name" "ALCHEMY_API_KEY" "secret" $secret) }}
+{{ include "data-alchemy.secretEnv" (dict "name" "ALCHEMY_JWT_SECRET" "secret" $secret) }}
 {{ include "data-alchemy.redisEnv" . }}
 - name: ALCHEMY_CACHE
   value: /var/lib/alchemy/cache
