@@ -70,7 +70,7 @@ class Watched(BaseModel):
     done: bool
 
 
-def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
+async def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
     """The client, as a dependency. Raises Unavailable naming the setting where it is not set."""
     if found.dagster is None:
         raise Unavailable(
