@@ -62,7 +62,7 @@ class Principal:
 
 ANYONE = Principal("anonymous", "admin", via="open")  # where nobody is asked who they are: dev on loopback
 OPERATOR = Principal("operator", "admin", via="operator")  # who holds ALCHEMY_API_KEY
-NOBODY = Principal("nobody", access=frozenset())  # on the paths that are open to all
+NOBODY = Principal("nobody", access=frozenset(), via="open")  # on the paths that are open to all
 
 
 def lesser(a: Role, b: Role) -> Role:
