@@ -4,7 +4,7 @@ import random
 import re
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serving.equivalence import depends_on_today, meaning, normalized, plain_wording, same_question
@@ -73,6 +73,7 @@ def test_the_longest_questions_are_read_to_their_end(piece: str) -> None:
         assert plain_wording(question) or piece == "?"
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_sameness_is_symmetric_and_never_fails(one: str, other: str) -> None:
     assert same_question(one, other) == same_question(other, one)
@@ -81,6 +82,7 @@ def test_sameness_is_symmetric_and_never_fails(one: str, other: str) -> None:
     assert normalized(normalized(one)) == normalized(one)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([q for q in QUESTIONS if re.search(r"\d", q)]),
     st.integers(0, 99_999),
@@ -93,6 +95,7 @@ def test_another_number_is_another_question(question: str, number: int, chance: 
     assert not same_question(question, question[: found.start()] + str(number) + question[found.end() :])
 
 
+@settings(deadline=None)
 @given(questions, st.data())
 def test_a_word_more_or_less_is_another_question(question: str, data: st.DataObject) -> None:
     words = question.split()
