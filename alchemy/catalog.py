@@ -46,7 +46,7 @@ class EngineOptions(_Entry):
     """How the service runs the base model: in its own process, or at an endpoint elsewhere."""
 
     rows: int = Field(16, ge=1, le=1024, description="Texts that are written at once.")
-    waiting: int = Field(64, ge=1, description="Requests that may wait; one more is answered 503.")
+    waiting: int = Field(64, ge=1, description="Requests beyond the rows; one more is answered 503.")
     kv_mib: int = Field(1024, ge=1, description="Memory for the keys and values of texts in the making.")
     compile: bool = Field(False, description="Run torch.compile over the steps; needs a C++ compiler.")
 

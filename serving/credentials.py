@@ -62,6 +62,11 @@ class Credentials:
         self._stale_s = stale_s
         self._known: OrderedDict[str, tuple[float, Known]] = OrderedDict()
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be revoked now."""
+        return None if self.is_open else self._state.problem
+
     async def recognize(self, authorization: str) -> Principal:
         """The principal of an Authorization header. Raises Unrecognized, or Unavailable."""
         if self.is_open:

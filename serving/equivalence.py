@@ -14,6 +14,7 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from alchemy.retrieval.lexical import MONTHS
 from alchemy.text.language import is_chinese
@@ -46,6 +47,7 @@ class Meaning:
         return hashlib.sha256(repr(self.clauses).encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=10_000)  # those that repeat are what a cache is for
 def meaning(question: str) -> Meaning | None:
     """The question's meaning; None where it is too long, in another language, or has no words to compare."""
     if len(question) > _LONGEST:

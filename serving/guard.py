@@ -146,7 +146,7 @@ class _Visit:
         fields = {"request": self._id, "status": self._status, "address": self._address, **request}
         if self._status in (401, 403, 404):
             people.watch.denied(caller)
-        if self._status in (401, 403):
+        if self._status in (401, 403) and found is not NOBODY:  # the open routes note their own
             people.audit.record("denied", found, **fields)
         elif scope.get("acted_as") == "admin" and request["method"] not in ("GET", "HEAD"):
             subject = scope["state"].get("subject")  # what a route says it was done to

@@ -85,7 +85,7 @@ class People:
         """Deletes a person, their keys and their history. Raises NotFound."""
         user = await self.users.remove(name, tenant)
         self.credentials.forget()
-        await self.keys.remove_all(name)
+        await self.keys.remove_all(user.name)
         await self.sessions.delete_all(user.principal().owner)
 
     def answered(self, principal: Principal, question: str, answer: Answer) -> None:

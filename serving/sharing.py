@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -89,18 +89,15 @@ class Sharing:
             del self._flights[key]
 
     async def _keep(self, question: str, place: CacheScope, answer: Answer) -> None:
-        lease = self._follower.lease()
-        if lease is None or lease.live.id != place.release:
-            return  # the next release answers anew
-        with lease:
-            await self._cache.keep(question, place, partial(self._embed, lease), answer)
+        with self._follower.lease() or nullcontext() as lease:
+            if lease and lease.live.id == place.release:  # else the next release answers anew
+                await self._cache.keep(question, place, partial(self._embed, lease), answer)
 
     async def _check(self, question: Question, hit: Hit) -> None:
         """Makes the answer anew, and notes whether it agrees with what the cache gave."""
-        lease = self._follower.lease()
-        if lease is None or lease.live.id != hit.answer.release:
-            return
-        with lease:
+        with self._follower.lease() or nullcontext() as lease:
+            if lease is None or lease.live.id != hit.answer.release:
+                return
             async with aclosing(self._pipeline.make(question, lease)) as steps:
                 async for step in steps:
                     if isinstance(step, Made) and not step.degraded:

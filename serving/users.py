@@ -134,12 +134,12 @@ class Users:
         """Deletes the person; returns who that was. Raises NotFound, or Conflict under constant changes."""
         for _ in range(_ATTEMPTS):
             user = await self.get(name, tenant)
-            if await self._swap(name, _row(user), b""):
+            if await self._swap(user.name, _row(user), b""):
                 return user
         raise Conflict(f"{name} is being changed by somebody else; look again")
 
     async def _row(self, name: str) -> bytes | None:
-        row: bytes | None = await self._state.call(lambda redis: redis.hget(KEY, name))
+        row: bytes | None = await self._state.call(lambda redis: redis.hget(KEY, name.lower()))
         return row
 
     async def _swap(self, name: str, expected: bytes, row: bytes) -> bool:

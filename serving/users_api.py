@@ -135,14 +135,14 @@ async def remove_user(name: str, admin: Admin, found: _Found) -> None:
 @router.get("/{name}/keys")
 async def list_keys(name: str, admin: Admin, found: _Found) -> ListedKeys:
     """The keys of a person's programs, without their secrets."""
-    user = await found.people.users.get(name.lower(), admin.tenant)
+    user = await found.people.users.get(name, admin.tenant)
     return ListedKeys(keys=[_shown_key(key) for key in await found.people.keys.of(user.name)])
 
 
 @router.post("/{name}/keys", status_code=201)
 async def add_key(name: str, body: NewKey, admin: Admin, request: Request, found: _Found) -> GivenKey:
     """A key for a program that acts for this person. Its secret is shown here and never again."""
-    user = await found.people.users.get(name.lower(), admin.tenant)
+    user = await found.people.users.get(name, admin.tenant)
     _may_give(admin, user.access)
     days = body.expires_in_days
     key, secret = await found.people.keys.create(
@@ -159,13 +159,13 @@ async def add_key(name: str, body: NewKey, admin: Admin, request: Request, found
 @router.delete("/{name}/keys/{key_id}", status_code=204, response_class=Response)
 async def remove_key(name: str, key_id: str, admin: Admin, found: _Found) -> None:
     """Revokes a key."""
-    user = await found.people.users.get(name.lower(), admin.tenant)
+    user = await found.people.users.get(name, admin.tenant)
     await found.people.keys.remove(user.name, key_id)
     found.people.credentials.forget()
 
 
 async def _managed(name: str, admin: Principal, found: Services) -> User:
-    user = await found.people.users.get(name.lower(), admin.tenant)
+    user = await found.people.users.get(name, admin.tenant)
     if user.name == admin.name:
         raise Conflict("nobody changes themselves here; your password changes at /api/auth/password")
     _may_give(admin, user.access)

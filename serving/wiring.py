@@ -107,9 +107,11 @@ async def opened(
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
-        watched: dict[str, Watched] = {"feedback": feedbacks, "audit": people.audit}
-        if settings.login == "required":
-            watched["revocation"] = state  # a token of somebody known goes on for its short life
+        watched: dict[str, Watched] = {
+            "feedback": feedbacks,
+            "audit": people.audit,
+            "revocation": people.credentials,
+        }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
         for part in (follower, feedbacks, health):

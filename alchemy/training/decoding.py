@@ -54,7 +54,7 @@ class Decoder:
             torch._dynamo.config.allow_unspec_int_on_nn_module = True
             torch._dynamo.config.recompile_limit = 64  # sizes, with and without adapters
             for layer in _layers(base.model):
-                layer.compile(dynamic=False)
+                layer.compile()
         probe, _ = self._probe(4)
         tile = smallest_tile(_attention(base.model, probe), most_rows, base.dtype, base.device)
         self.slots = Slots(probe, most_bytes, tile)
@@ -153,8 +153,11 @@ class Decoder:
             raise BadInput(f"{self.base.model_id}: cannot be run in batches (its logits come out otherwise)")
 
     def _warm_up(self) -> None:
-        """Compiles the steps of all sizes, without and with adapters, before anybody waits for them."""
-        if not self._compiled:
+        """Compiles the steps of all sizes, without and with adapters, before anybody waits for them.
+
+        Not while sequences run, which a step would move on: then a size is compiled when it first comes.
+        """
+        if not self._compiled or self.slots.rows:
             return
         for size in buckets(self.tile, self.most_rows):
             for slot in (None, 0) if self.adapters.products else (None,):

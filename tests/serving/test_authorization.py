@@ -34,13 +34,15 @@ WHO = ("nobody", "reader", "curator", "admin", "operator", "program", "their-rea
 EVERYBODY = set(WHO)
 KNOWN = EVERYBODY - {"nobody"}
 ADMINS = {"admin", "operator", "their-admin"}
-CURATORS = ADMINS | {"curator"}
+CURATORS = {*ADMINS, "curator"}
 OPERATORS = {"admin", "operator"}  # of the tenant that runs the service
 PEOPLE = KNOWN - {"operator", "program"}  # who logged in with a password
 
 # Who gets through to the route. What it then says (200, or that there is no such answer) is anything but 401
 # and 403, which the others are told.
 ROUTES: dict[str, set[str]] = {
+    "GET /": EVERYBODY,
+    "FILES /static": EVERYBODY,
     "GET /healthz": EVERYBODY,
     "GET /readyz": EVERYBODY,
     "GET /metrics": EVERYBODY,
@@ -75,22 +77,23 @@ ROUTES: dict[str, set[str]] = {
     "POST /api/feedback/{feedback_id}/approve": CURATORS,
     "GET /v1/models": KNOWN,
     "POST /v1/chat/completions": KNOWN,
+    "POST /v1/embeddings": KNOWN,
     "GET /v1/answers/{answer_id}": KNOWN,
     "GET /v1/answers/{answer_id}/lineage": KNOWN,
     "GET /v1/answers/{answer_id}/citations/{number}": KNOWN,
-    "POST /v1/embeddings": KNOWN,
     "POST /api/models/reload": OPERATORS,
     "GET /api/releases": OPERATORS,
     "GET /api/releases/{release_id}": OPERATORS,
     "GET /api/releases/{before}/diff/{after}": OPERATORS,
-    "POST /api/releases/rollback": OPERATORS,
-    "POST /api/releases/unpin": OPERATORS,
     "POST /api/releases/{release_id}/promote": OPERATORS,
     "POST /api/releases/{release_id}/pin": OPERATORS,
+    "POST /api/releases/rollback": OPERATORS,
+    "POST /api/releases/unpin": OPERATORS,
     "POST /api/jobs/full-cycle": OPERATORS,
     "GET /api/jobs/{run_id}": OPERATORS,
-    "GET /": EVERYBODY,
-    "FILES /static": EVERYBODY,
+    "GET /api/cache": ADMINS,
+    "DELETE /api/cache": ADMINS,
+    "DELETE /api/cache/documents/{document_id:path}": ADMINS,
 }
 WITH_CREDENTIALS = {"POST /api/auth/login", "POST /api/auth/refresh"}  # these have them in their body
 BODIES: dict[str, dict[str, Any]] = {"POST /api/chat": {"question": "How often does the gateway retry?"}}
@@ -117,9 +120,10 @@ def routes(service: Service) -> list[str]:
 def ask(service: Service, route: str, headers: dict[str, str]) -> int:
     """The status that a request to the route gets, with ids of nothing that exists."""
     method, _, path = route.partition(" ")
-    path = re.sub(r"\{\w+(:\w+)?\}", "none-such", path) + ("/none-such" if method == "FILES" else "")
+    path = re.sub(r"\{\w+(:\w+)?\}", "none-such", path)
+    if method == "FILES":
+        method, path = "GET", f"{path}/none-such"
     if method != "WS":
-        method = method.replace("FILES", "GET")
         return service.http.request(method, path, json=BODIES.get(route, {}), headers=headers).status_code
     try:
         with connect(service.url.replace("http", "ws") + path, additional_headers=headers, proxy=None):
@@ -156,7 +160,8 @@ def test_every_route_lets_in_whom_it_should_and_nobody_else(service: Service) ->
             if route in WITH_CREDENTIALS:
                 got_in = status == 422  # the body is what is wrong
             refused = 401 if who == "nobody" else 403
-            if got_in != (who in allowed) or status == 500 or not (got_in or status == refused):
+            fault = status >= 500 and status != 503  # Dagster, say, is not there
+            if got_in != (who in allowed) or fault or not (got_in or status == refused):
                 wrong.append((route, who, status))
     assert wrong == []
 

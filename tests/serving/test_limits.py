@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.access import ANYONE, OPERATOR, Principal
-from serving.limits import Limits, Verdict, take
+from serving.access import ANYONE, NOBODY, OPERATOR, Principal
+from serving.limits import Limits, TooManyAtOnce, Verdict, take
 from serving.options import ServingOptions
 from serving.state import State
 from tests.serving.conftest import Valkey
@@ -111,3 +112,16 @@ def test_two_replicas_share_one_rate(valkey: Valkey) -> None:
     options, ann = ServingOptions(requests_per_minute=3), Principal("ann")
     assert allowed(verdicts(valkey.url, options, ann, ann)) == [True, True]
     assert allowed(verdicts(valkey.url, options, ann, ann)) == [True, False]
+
+
+def test_places_are_one_callers_own_and_probes_and_pages_take_none() -> None:
+    limits = Limits(State("redis://127.0.0.1:1/0", deadline_s=1), ServingOptions(requests_at_once=2))
+    ann, bob = Principal("ann"), Principal("bob")
+    with ExitStack() as stack:
+        for principal in (ann, ann, bob, *[NOBODY] * 50, *[OPERATOR] * 50):
+            stack.enter_context(limits.place(principal))
+        with pytest.raises(TooManyAtOnce):
+            stack.enter_context(limits.place(ann))
+        stack.enter_context(limits.place(bob))
+    with limits.place(ann), limits.place(ann):
+        pass
