@@ -42,8 +42,30 @@ class LoraOptions(_Entry):
     target_modules: str | list[str] = "all-linear"
 
 
+class EngineOptions(_Entry):
+    """How the service runs the base model: in its own process, or at an endpoint elsewhere."""
+
+    rows: int = Field(16, ge=1, le=1024, description="Texts that are written at once.")
+    waiting: int = Field(64, ge=1, description="Requests that may wait; one more is answered 503.")
+    kv_mib: int = Field(1024, ge=1, description="Memory for the keys and values of texts in the making.")
+    compile: bool = Field(False, description="Run torch.compile over the steps; needs a C++ compiler.")
+
+    base_url: str | None = Field(
+        None, description="An OpenAI-compatible endpoint (vLLM, SGLang, TGI), e.g. http://gpu:8000/v1."
+    )
+    api_key: SecretStr | None = None
+    model: str | None = Field(None, description="The base's name at the endpoint; default: model_id.")
+    load_adapters: bool = Field(
+        False,
+        description="Load adapters by vLLM's /v1/load_lora_adapter; the endpoint must see our cache folder. "
+        "Else it must serve each adapter under its own name.",
+    )
+    timeout_s: float = Field(60, gt=0, description="Longest silence of the endpoint.")
+
+
 class BaseModelEntry(LocalModel):
     lora: LoraOptions = LoraOptions()
+    engine: EngineOptions = EngineOptions()
 
 
 class RemoteModel(_Entry):

@@ -26,7 +26,16 @@ class Conflict(AlchemyError):
 
 
 class Unavailable(AlchemyError):
-    """A dependency (store, model endpoint, Redis) does not answer; trying again may help."""
+    """A dependency (store, model endpoint, Redis) does not answer; trying again may help.
+
+    Args:
+        message: What does not answer, and what to do.
+        retry_after_s: When trying again may help, where that can be told.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ContractBroken(AlchemyError):

@@ -93,7 +93,7 @@ def measure_overhead(arguments: argparse.Namespace, folder: Path) -> None:
         }
         table = Table("10 ms is the goal of p99", "p50", "p95", "p99", "max", "ten at once: median", "worst")
         for name, (port, path, body) in targets.items():
-            asyncio.run(load(port, path, body, requests=10, users=2))  # warm
+            asyncio.run(load(port, path, body, requests=10, users=2, first=10**6))  # warm
             alone = asyncio.run(load(port, path, body, requests=arguments.requests, users=1))
             over = percentiles([one.seconds - THINKS_S for one in alone])
             together = []
@@ -256,10 +256,11 @@ def serve_rival(port: int, llm: str) -> None:
 def serve_stored(port: int, redis_url: str) -> None:
     """The stored bytes of the exact question."""
     from fastapi import FastAPI
-    from redis.asyncio import Redis
+    from redis.asyncio import BlockingConnectionPool, Redis
     from starlette.responses import Response
 
-    app, redis = FastAPI(), Redis.from_url(redis_url)
+    app = FastAPI()
+    redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, max_connections=64))  # as the hub
     stored = b'{"answer": "' + b"x" * 1500 + b'"}'  # the size of a small answer with its citation
 
     @app.post("/get")

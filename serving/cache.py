@@ -149,7 +149,8 @@ class CacheManager:
             release=scope.release,
             tenant=scope.tenant,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            answer=answer,
+            # Whose conversation it was made in is nobody else's business.
+            answer=answer.model_copy(update={"session": None, "standalone": None}),
         )
         record = entry.model_dump_json().encode()
         if len(record) + len(vector) > options.cache_bytes:

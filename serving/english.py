@@ -33,6 +33,8 @@ from serving.english_words import (
 from serving.rewording import Words
 
 _SEAM = "|"
+_COMPLEMENTS = frozenset(("+of", "+for"))
+_WITH_OF = frozenset("notify inform warn remind advis convinc accus think hear dispos complain".split())  # noqa: SIM905
 _SAME_LINK = {"when": "if", "whenever": "if"}
 _BOUNDS = frozenset(("maximum", "minimum"))
 _ADVERBS = frozenset("still already always also usually often never ever automatically".split())  # noqa: SIM905
@@ -108,7 +110,7 @@ def _clause(link: str, tokens: list[str]) -> Clause:
             asks = "whether"
         clause, asks = _auxiliary(asks, rest[:at], rest[at], rest[at + 1 :])
     marks = set(clause.marks)
-    if asks in {"how", "where"} or marks & _BOUNDS:
+    if (asks == "how" and clause.acts) or marks & _BOUNDS:
         marks.discard("can")  # how can I, how do I, how to; how many can I at most
     phrases = tuple(sorted((*clause.phrases, *lead_phrases)))
     return replace(clause, link=link, asks=asks, marks=tuple(sorted(marks)), phrases=phrases)
@@ -149,19 +151,22 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
         if word in MODALS:
             marks.add(MODALS[word])
 
-    take(auxiliary)
-    rest, negated = (rest[1:], True) if rest[:1] == ["not"] else (rest, False)
+    negations = int(rest[:1] == ["not"])
+    rest = rest[negations:]
     pronoun = rest[0] if rest and rest[0] in IMPERSONAL else ""
     if pronoun:
         rest = rest[1:]
+    # "Could I" is a polite "can I"; what the gateway could do is another matter.
+    take("can" if pronoun and auxiliary == "could" else auxiliary)
     while rest and (rest[0] == "not" or rest[0] in _ADVERBS or (pronoun and rest[0] in MODALS)):
         if rest[0] in MODALS:
             take(rest[0])
+        elif rest[0] == "not":
+            negations += 1
         else:
             marks.add(rest[0])
         rest = rest[1:]
-    if negated:
-        marks.add("not")
+    marks.update(["not " * negations] if negations else [])
     be = auxiliary in BE
     inner = next((i for i, word in enumerate(rest) if word in {"be", "been"}), None)
     if not be and inner is not None and (inner == 0 or not pronoun):
@@ -183,7 +188,8 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
             return _noun([*before, "there", *rest[1:]], marks | {"be"}), asks
         acted = _act([rest[0], *_joined(before, rest[1:])])
         if pronoun in {"i", "you"} and asks in {"how", "where", "who", "which"}:
-            marks.discard("should")  # what I should do is what I do
+            # What I should do is what I do, and where I can is where I do.
+            marks -= {"should", "can"} if asks == "where" else {"should"}
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
         asks = asks if asks == "how many" else "which"
@@ -214,7 +220,8 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tup
             return _strict([*before, verb, *patient], marks), asks
         if after[:1] == ["by"]:  # X is done by Y: Y does X
             return _strict([*after[1:], verb, *_joined(before, patient)], marks), asks
-        return replace(_noun(_joined(before, [*patient, *after]), marks), acts=(verb,)), asks
+        patient = _joined(before, [*patient, *_complement(after)])
+        return replace(_noun(patient, marks, verb), acts=(verb,)), asks
     if rest[:1] == ["@me"] and is_gerund(rest[1] if rest[1:] else ""):
         acted = _act([rest[1], *_joined(before, rest[2:])], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
@@ -232,15 +239,20 @@ def _joined(before: Sequence[str], after: Sequence[str]) -> list[str]:
     "Which customers do partners call?" is not "which customer partners call?"
     """
     seam = before and after and after[0] not in PREPOSITIONS | GENITIVE
-    return [*before, *([_SEAM] if seam else []), *after]
+    return [*before, *([_SEAM] if seam else []), *(_complement(after) if before else after)]
+
+
+def _complement(after: Sequence[str]) -> list[str]:
+    """What follows a verb: its "for" and "of" belong to the verb, as in "pay for"."""
+    return [f"+{after[0]}", *after[1:]] if after and after[0] in GENITIVE else [*after]
 
 
 def _act(tokens: list[str], *, gerund: bool = False) -> Clause:
     """A verb at the front that somebody does to what follows."""
     if not tokens or (gerund and not is_gerund(tokens[0])):
         return _strict(tokens, set())
-    clause = _noun(tokens[1:], set())
-    return replace(clause, acts=(base(tokens[0]) if gerund else same(tokens[0]),))
+    verb = base(tokens[0]) if gerund else same(tokens[0])
+    return replace(_noun(_complement(tokens[1:]), set(), verb), acts=(verb,))
 
 
 def _plain(tokens: list[str]) -> Clause:
@@ -251,15 +263,21 @@ def _plain(tokens: list[str]) -> Clause:
     return _strict(tokens, set())
 
 
-def _noun(tokens: Sequence[str], marks: set[str]) -> Clause:
-    """Nouns and their phrases without a verb between them, where "X of Y" is "Y X"."""
+def _noun(tokens: Sequence[str], marks: set[str], verb: str = "") -> Clause:
+    """Nouns and their phrases without a verb between them, where "X of Y" is "Y X".
+
+    Beside a verb "for" may be the verb's, and "of" with some: to bill customers for tags is not to bill
+    customers of tags.
+    """
+    genitive = {"of"} - ({"of"} if verb in _WITH_OF else set()) if verb else GENITIVE
     parts: list[tuple[list[str], list[list[str]]]] = [([], [[]])]
     for token, after in pairwise([*tokens, "in"]):
         # A preposition without its noun asks for that: whom do we pay, and whom do we pay for?
-        if token in PREPOSITIONS or (token in GENITIVE and after in PREPOSITIONS):
-            parts.append(([token], [[]]))
-        elif token in GENITIVE:
+        headless = after in PREPOSITIONS or not any(parts[-1][1])
+        if token in genitive and not headless:
             parts[-1][1].append([])
+        elif token in PREPOSITIONS | GENITIVE | _COMPLEMENTS:
+            parts.append(([token.removeprefix("+")], [[]]))
         else:
             parts[-1][1][-1].append(token)
     return _built(
@@ -279,8 +297,8 @@ def _strict(tokens: Sequence[str], marks: set[str]) -> Clause:
     """Words among which a verb hides: every word in its order."""
     parts: list[tuple[list[str], list[str]]] = [([], [])]
     for token in tokens:
-        if token in PREPOSITIONS:
-            parts.append(([token], []))
+        if token in PREPOSITIONS | _COMPLEMENTS:
+            parts.append(([token.removeprefix("+")], []))
         else:
             parts[-1][1].append(token)
     return _built(iter(parts), marks)

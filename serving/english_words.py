@@ -15,7 +15,7 @@ BE = frozenset("is are was were be been being am".split())  # noqa: SIM905
 _DO = frozenset("do does did".split())  # noqa: SIM905
 HAVE = frozenset("have has had".split())  # noqa: SIM905
 MODALS = {
-    "can": "can", "could": "can", "may": "can", "might": "might", "must": "must", "should": "should",
+    "can": "can", "could": "could", "may": "can", "might": "might", "must": "must", "should": "should",
     "shall": "should", "will": "will", "would": "would",
 }  # fmt: skip
 AUXILIARIES = BE | _DO | HAVE | MODALS.keys()

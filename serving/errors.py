@@ -1,5 +1,6 @@
 """One error form for every route, OpenAI's: {"error": {"message", "type", "param", "code"}}."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,11 @@ def error_response(
     return JSONResponse(body, status, dict(headers or {}))
 
 
+def retry_after(error: AlchemyError) -> str:
+    """The whole seconds that a client should wait."""
+    return str(math.ceil(getattr(error, "retry_after_s", None) or 2))
+
+
 def install(app: FastAPI) -> None:
     """Answers every exception of the app in this form."""
 
@@ -101,5 +107,5 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(AlchemyError)
     async def ours(_: Request, error: AlchemyError) -> JSONResponse:
         status = _STATUS.get(type(error), 500)
-        headers = {"Retry-After": "2"} if status == 503 else None
+        headers = {"Retry-After": retry_after(error)} if status == 503 else None
         return error_response(status, str(error), headers=headers)

@@ -5,17 +5,16 @@ model writes is checked by `alchemy.quoting`; without a model, its `extract` is 
 """
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Protocol
+from contextlib import AsyncExitStack
+from typing import Protocol
 
 from alchemy.catalog import RemoteModel
 from alchemy.errors import Unavailable
 from alchemy.retrieval.search import Passage
 from serving.answer import refusal
-from serving.tracing import outgoing
+from serving.completions import Completions
 
 SYSTEM_PROMPT = """You answer questions of colleagues from passages of their company's knowledge base.
 Rules:
@@ -59,47 +58,33 @@ def messages(question: str, passages: Sequence[Passage], intuition: str | None) 
     return [{"role": "system", "content": rules}, {"role": "user", "content": "\n\n".join(parts)}]
 
 
-class LiteLlm:
-    """The model of `models.yaml` behind litellm."""
+class Remote:
+    """A model of `models.yaml`."""
 
     def __init__(self, entry: RemoteModel, *, first_token_s: float, stall_s: float, tokens: int) -> None:
         self.name = entry.model_id
-        self._entry = entry
+        self._timeout_s = entry.timeout_s
+        self._completions = Completions(entry, tokens=tokens)
         self._first_token_s = first_token_s
         self._stall_s = stall_s
-        self._tokens = tokens
 
     async def stream(
         self, question: str, passages: Sequence[Passage], intuition: str | None
     ) -> AsyncGenerator[str, None]:
         """Yields the answer as it is written. Raises Unavailable; closing the iterator ends the call."""
-        completion = _litellm().acompletion
-        key = self._entry.api_key.get_secret_value() if self._entry.api_key else "none"
-        patience, chunks = self._first_token_s, None
-        deadline = asyncio.get_running_loop().time() + self._entry.timeout_s
+        patience, wrote = self._first_token_s, False
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
         try:
-            async with asyncio.timeout(patience):
-                chunks = await completion(
-                    model=self._entry.model_id,
-                    api_base=self._entry.base_url,
-                    api_key=key,
-                    messages=messages(question, passages, intuition),
-                    temperature=self._entry.temperature,
-                    max_tokens=self._tokens,
-                    timeout=self._entry.timeout_s,
-                    num_retries=0,
-                    max_retries=0,
-                    stream=True,
-                    extra_headers=outgoing(),
-                )
-            wrote = False
-            while True:
-                left = deadline - asyncio.get_running_loop().time()
-                async with asyncio.timeout(min(patience, left)):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                if chunk.choices and (text := chunk.choices[0].delta.content):
+            async with AsyncExitStack() as stack:
+                opening = self._completions.open(messages(question, passages, intuition))
+                async with asyncio.timeout(patience):
+                    pieces = await stack.enter_async_context(opening)
+                while True:
+                    left = deadline - asyncio.get_running_loop().time()
+                    async with asyncio.timeout(min(patience, left)):
+                        text = await anext(pieces, None)
+                    if text is None:
+                        break
                     patience, wrote = self._stall_s, True
                     yield text
             if not wrote:
@@ -110,43 +95,10 @@ class LiteLlm:
             raise Unavailable(f"{self.name} was silent for too long") from None
         except Exception as error:  # litellm has dozens of kinds, and lets those of httpx through
             raise Unavailable(f"{self.name} failed: {type(error).__name__}") from error
-        finally:
-            if chunks is not None:
-                await _close(chunks)
 
     async def close(self) -> None:
-        """Closes litellm's pooled connections, which would outlive the event loop."""
-        if "litellm" in sys.modules:
-            from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
-
-            await close_litellm_async_clients()
-
-
-def load_language_model() -> None:
-    """Imports litellm (seconds): called in a thread at start, so that no question waits for it."""
-    _litellm()
-
-
-def _litellm() -> Any:
-    # Without this, importing litellm fetches its price list from the network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.disable_aiohttp_transport = True  # httpx: its responses close at once when they are left
-    return litellm
-
-
-async def _close(chunks: Any) -> None:
-    """Closes the HTTP response behind litellm's wrapper, so that the model stops writing."""
-    inner = getattr(chunks, "completion_stream", None)
-    for stream in (inner, getattr(inner, "response", None)):
-        close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-        if close is not None:
-            result = close()
-            if asyncio.iscoroutine(result):
-                await result
-            return
+        """Closes the connections."""
+        await self._completions.close()
 
 
 def _defused(text: str) -> str:

@@ -5,9 +5,7 @@ adapters; the base model is never loaded twice. Which weights a release needs is
 run them (device, prompts) is that of `models.yaml`.
 """
 
-import itertools
 import logging
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,9 @@ from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions, Settings
+from alchemy.training.sampling import Sampling
+from serving.engines import Engine, write
+from serving.metrics import Metrics
 from serving.released import Generate, Live, Message, Search
 
 log = logging.getLogger(__name__)
@@ -32,27 +33,33 @@ GENERAL = "lora_adapter"  # the adapter of all pairs
 class _Voice:
     """One adapter of a release, as the coordinator calls it."""
 
-    def __init__(self, model: Any, name: str) -> None:
-        self._model = model
-        self.name = name
+    def __init__(self, engine: Engine, name: str, folder: Path) -> None:
+        self._engine = engine
+        self._handle = engine.load(name, folder)
 
-    def __call__(
-        self, messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
-    ) -> str:
-        return str(self._model.generate(messages, max_new_tokens, 0.0, stop, deadline_s, adapter=self.name))
+    async def __call__(self, messages: list[Message], *, max_new_tokens: int, deadline_s: float) -> str:
+        sampling = Sampling(max_new_tokens=max_new_tokens)
+        written = await write(self._engine, messages, sampling, adapter=self._handle, deadline_s=deadline_s)
+        return written.text
 
     def close(self) -> None:
-        self._model.remove(self.name)
+        self._engine.unload(self._handle)
 
 
 class Loader:
     """Loads releases. Called by the follower's one thread at a time."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, artifacts: Artifacts, *, intuition: bool = True
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        artifacts: Artifacts,
+        metrics: Metrics,
+        *,
+        intuition: bool = True,
     ) -> None:
         self._intuition = intuition
-        self._loadings = itertools.count()
+        self._metrics = metrics
         self._settings = settings
         self._catalog = catalog
         self._artifacts = artifacts
@@ -100,6 +107,12 @@ class Loader:
             self._artifacts.verify(artifact)
         return self._artifacts.fetch(artifact)
 
+    def close(self) -> None:
+        """Ends the generations that are in work, as Unavailable."""
+        for (part, _), model in self._models.items():
+            if part == "engine":
+                model.close()
+
     def _embedder(self, model_id: str) -> Any:
         from alchemy.retrieval.embed import Embedder
 
@@ -120,22 +133,28 @@ class Loader:
         for name in sorted(release.adapters, key=lambda name: (name != GENERAL, name)):
             try:
                 folder = self._fetched(name, release.adapters[name])
-                base = self._base(release.base_model)
-                # A name for each loading: the same adapter may be coming and going at the same time.
-                voice = _Voice(base, f"{name}#{next(self._loadings)}")
-                base.put(voice.name, folder)
+                voice = _Voice(self._engine(release.base_model), name, folder)
                 adapters[name] = voice
                 voices.append(voice)
             except Exception as error:
                 problems.append(f"intuition of {name}: {type(error).__name__}: {error}")
                 log.exception("adapter cannot be loaded", extra={"adapter": name})
+        if voices:
+            problems.extend(self._engine(release.base_model).problems)
         return adapters, tuple(problems), voices
 
-    def _base(self, model_id: str) -> Any:
-        from alchemy.training.generate import AdapterModel
+    def _engine(self, model_id: str) -> Engine:
+        def load() -> Engine:
+            entry = self._catalog.model_c
+            if entry.engine.base_url:
+                from serving.external import ExternalEngine
 
-        device, models = self._catalog.model_c.device, self._settings.models
-        return self._kept("base", model_id, lambda: AdapterModel(model_id, device=device, models=models))
+                return ExternalEngine(model_id, entry.engine)
+            from serving.model_manager import ModelManager
+
+            return ModelManager(model_id, entry, self._settings.models, self._metrics.generation)
+
+        return self._kept("engine", model_id, load)
 
     def _token_counter(self, base_model: str) -> Callable[[str], int] | None:
         def load() -> Callable[[str], int] | None:

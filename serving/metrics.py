@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,7 +26,11 @@ from prometheus_client.registry import Collector
 from serving.logs import lines_lost
 
 _FINE_SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+if TYPE_CHECKING:
+    from alchemy.training.generate import AdapterModel, Round
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = tuple(step / 10 for step in range(11))
 
 
@@ -143,7 +148,7 @@ class Metrics:
         self.cache_corrupt = Counter(
             "inference_cache_corrupt", "Entries dropped because they were corrupt.", registry=self.registry
         )
-        self.registry.register(_Memory())
+        self.generation = GenerationMetrics(self.registry)
 
     def serving(self, release: str) -> None:
         """Names the release that serves now."""
@@ -219,6 +224,51 @@ class _Process(Collector):
         lost = CounterMetricFamily("log_lines_lost", "Log lines that could not be written.")
         lost.add_metric([], lines_lost())
         return [threads, lost]
+
+
+class GenerationMetrics:
+    """What a batch engine measures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.batch = Histogram(
+            "generation_batch_size", "Sequences in one decode step.", buckets=_ROWS, registry=registry
+        )
+        self.seconds = Histogram(
+            "generation_round_seconds", "Work of one round, by phase: prefill, decode.", ("phase",),
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.first_token = Histogram(
+            "generation_first_token_seconds", "From a request to its first text, waiting included.",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.tokens = Counter(
+            "generation_tokens", "Tokens, by kind: prompt, generated.", ("kind",), registry=registry
+        )
+        self.refused = Counter(
+            "generation_refused", "Requests refused because too many waited.", registry=registry
+        )
+        self.queue = Gauge("generation_queue_length", "Requests that wait for a row.", registry=registry)
+        self.slots = Gauge("generation_kv_slots_used", "Rows of keys and values in use.", registry=registry)
+        self.memory = Gauge(
+            "generation_kv_bytes", "Memory that the rows of keys and values take.", registry=registry
+        )
+        self.recompiles = Gauge(
+            "generation_recompiles", "Graphs that torch.compile made after the warm-up.", registry=registry
+        )
+
+    def played(self, played: "Round", model: "AdapterModel") -> None:
+        """Counts one round."""
+        if played.prefilled:
+            self.seconds.labels("prefill").observe(played.prefill_s)
+            self.tokens.labels("prompt").inc(played.prefilled)
+        if played.rows:
+            self.seconds.labels("decode").observe(played.decode_s)
+            self.tokens.labels("generated").inc(played.rows)
+            self.batch.observe(played.rows)
+        self.queue.set(model.waiting)
+        self.slots.set(model.running)
+        self.memory.set(model.kv_bytes)
+        self.recompiles.set(model.recompiles)
 
 
 class _Memory(Collector):

@@ -14,7 +14,6 @@ Closing the generator cancels all work.
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -55,14 +54,13 @@ class _Pools:
 
     rewriting: ThreadPoolExecutor
     search: ThreadPoolExecutor
-    intuition: ThreadPoolExecutor
 
     @classmethod
     def of(cls, threads: int) -> "_Pools":
-        return cls(*(ThreadPoolExecutor(threads, name) for name in ("rewrite", "search", "intuition")))
+        return cls(*(ThreadPoolExecutor(threads, name) for name in ("rewrite", "search")))
 
     def close(self) -> None:
-        for pool in (self.rewriting, self.search, self.intuition):
+        for pool in (self.rewriting, self.search):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -87,8 +85,8 @@ class Pipeline:
 
     async def make(self, question: Question, lease: Lease) -> AsyncGenerator[Step | Made, None]:
         """The steps of an answer as they are done; the last item is what was made."""
-        making, stop = Making(), threading.Event()
-        consulting = self._consult(making, question, lease, stop)
+        making = Making()
+        consulting = self._consult(making, question, lease)
         try:
             rewrite = None
             if self._rewriter:
@@ -121,7 +119,6 @@ class Pipeline:
                 yield Cited(citation=citation)
             yield making.made(fusion)
         finally:
-            stop.set()
             if consulting:
                 consulting.cancel()
 
@@ -167,10 +164,8 @@ class Pipeline:
         self._metrics.relevance.observe(min(max(result.relevance, 0.0), 1.0))
         return result
 
-    def _consult(
-        self, making: Making, question: Question, lease: Lease, stop: threading.Event
-    ) -> "asyncio.Future[Intuition] | None":
-        """Starts the adapter in a thread; None where it is off or there is none."""
+    def _consult(self, making: Making, question: Question, lease: Lease) -> "asyncio.Task[Intuition] | None":
+        """Starts the adapter; None where it is off or there is none."""
         adapters = lease.live.adapters
         if not (self._options.intuition and question.intuition):
             return None
@@ -182,18 +177,20 @@ class Pipeline:
                 making.lacks("intuition")
             return None
 
-        def speak() -> Intuition:
-            text = adapters[name](
+        async def speak() -> Intuition:
+            text = await adapters[name](
                 [{"role": "user", "content": question.text}],
                 max_new_tokens=self._options.intuition_tokens,
-                stop=stop,
                 deadline_s=self._options.search_s + self._options.intuition_grace_s,
             )
             return Intuition(text=text.strip(), adapter=name)
 
-        return lease.submit(self._pools.intuition, speak)
+        consulting = asyncio.create_task(speak())
+        # A declined question never asks how it went: looking at the error here keeps asyncio quiet.
+        consulting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return consulting
 
-    async def _heard(self, making: Making, consulting: "asyncio.Future[Intuition]") -> Intuition | None:
+    async def _heard(self, making: Making, consulting: "asyncio.Task[Intuition]") -> Intuition | None:
         """What the adapter said, if it is through within its grace."""
         with making.timed("consulting"):
             try:

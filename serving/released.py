@@ -44,16 +44,9 @@ Document = Callable[[str], list[Chunk]]  # document id -> its chunks in reading 
 
 
 class Generate(Protocol):
-    """Runs in a thread until done, until `stop` is set, or for `deadline_s` seconds."""
+    """Writes until done or for `deadline_s` seconds; canceling its task ends it."""
 
-    def __call__(
-        self,
-        messages: list[Message],
-        *,
-        max_new_tokens: int,
-        stop: threading.Event,
-        deadline_s: float,
-    ) -> str: ...
+    async def __call__(self, messages: list[Message], *, max_new_tokens: int, deadline_s: float) -> str: ...
 
 
 def _nothing() -> None:

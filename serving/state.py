@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PREFIX = "alchemy:"  # of every key
+_CONNECTIONS = 64
 _REST_S = 1.0  # how long a failed server is left alone
 
 
@@ -34,14 +35,18 @@ class State:
         self._deadline_s = deadline_s
         self._rest_until = 0.0
         self.problem: str | None = None  # why the last call failed
-        self._redis: Any = Redis.from_url(
+        # One that waits for a free connection: redis-py's usual pool fails the call beyond its hundredth.
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=_CONNECTIONS,
+            timeout=None,  # the deadline of the call is enough
             socket_timeout=deadline_s,
             socket_connect_timeout=deadline_s,
             # A second attempt would double the deadline; the next question is the retry.
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
         )
+        self._redis: Any = Redis.from_pool(pool)
 
     async def call(self, command: Callable[[Any], Awaitable[T]]) -> T:
         """What `command` gives for the redis-py client: one command, pipeline or script; replies are bytes.

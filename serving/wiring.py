@@ -22,11 +22,12 @@ from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
 from serving.cache import CacheManager
+from serving.completions import load_litellm
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
-from serving.finalist import LanguageModel, LiteLlm, load_language_model
+from serving.finalist import LanguageModel, Remote
 from serving.fusing import Finalists
 from serving.health import Health, Watched
 from serving.loading import Loader
@@ -73,8 +74,9 @@ async def opened(
         rewording = _rewording(settings, catalog) if catalog.model_d.uses_llm else None
         if rewording:
             stack.callback(rewording.close)
-        load = parts.load or Loader(settings, catalog, artifacts, intuition=options.intuition)
-        follower = Follower(artifacts, load, metrics, options)
+        loader = Loader(settings, catalog, artifacts, metrics, intuition=options.intuition)
+        stack.push_async_callback(asyncio.to_thread, loader.close)
+        follower = Follower(artifacts, parts.load or loader, metrics, options)
         stack.push_async_callback(follower.close)
         answers = Answers(state, people.sealing, ttl_s=options.answer_ttl_s)
         sanitizer = Sanitizer(settings.pseudonym_salt)
@@ -163,10 +165,10 @@ def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[Languag
     if not entry.uses_llm:
         return ()
     pool = ThreadPoolExecutor(1, "litellm")
-    pool.submit(load_language_model)  # meanwhile the release loads, which takes longer
+    pool.submit(load_litellm)  # meanwhile the release loads, which takes longer
     pool.shutdown(wait=False)
     return tuple(
-        LiteLlm(
+        Remote(
             model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens
         )
         for model in (entry, *entry.fallbacks)

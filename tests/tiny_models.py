@@ -1,6 +1,8 @@
 """A tiny Llama with its own tokenizer, made on the spot: the real code paths in milliseconds."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from alchemy.records import SftPair, Split
 
@@ -90,3 +92,31 @@ def make_base(folder: Path, hidden: int) -> str:
         optimizer.zero_grad()
     model.save_pretrained(folder)
     return str(folder)
+
+
+def make_adapter(base: str, folder: Path, *, seed: int, rank: int = 4, **config: Any) -> Path:
+    """Saves random LoRA factors of all linear layers of a model of `make_base`, large enough to be heard."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    chance = torch.Generator().manual_seed(seed)
+    factors = {}
+    for name, layer in AutoModelForCausalLM.from_pretrained(base).named_modules():
+        if isinstance(layer, torch.nn.Linear) and name != "lm_head":
+            for part, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
+                key = f"base_model.model.{name}.lora_{part}.weight"
+                factors[key] = torch.randn(shape, generator=chance) / 4
+    folder.mkdir(parents=True)
+    save_file(factors, folder / "adapter_model.safetensors")
+    described = {
+        "base_model_name_or_path": Path(base).name,
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        **config,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(described))
+    return folder

@@ -123,6 +123,45 @@ def pick_dtype(device: str) -> Any:
     return torch.float32
 
 
+def mend_attention(device: str) -> str | None:
+    """Compares torch's fused attention on ROCm with the plain one; where it is wrong, turns it off.
+
+    Its kernels there are newer than the hardware list they run on, and have returned wrong numbers.
+
+    Returns:
+        What is wrong, or None.
+    """
+    import torch
+
+    if torch.version.hip is None or not pick_device(device).startswith("cuda"):
+        return None
+    return compare_attention(device, torch.nn.functional.scaled_dot_product_attention)
+
+
+def compare_attention(device: str, attention: Any) -> str | None:
+    """`mend_attention` of any attention function on any device."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    place = pick_device(device)
+    chance = torch.Generator().manual_seed(0)
+    shape = (3, 1, 4, 96, 64)
+    query, key, value = torch.randn(shape, generator=chance).to(place, pick_dtype(place))
+    with sdpa_kernel(SDPBackend.MATH):
+        wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    try:
+        found = attention(query, key, value, is_causal=True)
+        wrong = not torch.allclose(found.float(), wanted.float(), rtol=0.02, atol=0.02)
+        reason = "gives other results than the plain one"
+    except RuntimeError as error:
+        wrong, reason = True, f"fails ({error})"
+    if not wrong:
+        return None
+    for backend in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{backend}_sdp")(False)
+    return f"attention: the fused kernel on {place} {reason}; the plain one is used, which is slower"
+
+
 def _in_four_bits(device: str, dtype: Any) -> dict[str, Any]:
     """Arguments of `from_pretrained`. Raises Unavailable where there is no GPU or no bitsandbytes."""
     import importlib.util

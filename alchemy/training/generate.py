@@ -1,39 +1,108 @@
-"""Text from the base model through an adapter: the service's intuition, and samples before and after.
+"""Text from the base model through adapters: many sequences at once, each with its own adapter and sampling.
 
-The base is loaded once; adapters come, change and go around it. A stream keeps the adapter version that it
-began with, even when another replaces it half-way, so that no answer ever mixes two.
+The base is loaded once; adapters come, change and go around it, always between two rounds. A sequence keeps
+the adapter version that it began with, even when another replaces it half-way, so that no answer ever mixes
+two. A round prefills at most one chunk of waiting prompts, then makes one token of every running sequence:
+sequences join and leave between rounds, nobody waits for another's end, and a long prompt holds the others
+up by one chunk a token at most.
+
+Whoever needs a piece of text plays the rounds: `stream` by itself, or an engine for all (`serving.batch`).
 """
 
 import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from alchemy.errors import BadInput, NotFound
-from alchemy.training.base import MODELS, attach, load_base, load_weights
+from alchemy.errors import BadInput, Conflict, NotFound
+from alchemy.training.base import MODELS, load_base
 from alchemy.training.dataset import encode_prompt
 from alchemy.training.evaluate import check_adapter
+from alchemy.training.sampling import Choice, Sampling, Text
 
 Message = dict[str, str]  # role, content
+Finish = Literal["stop", "length", "deadline", "canceled"]
+
+GREEDY = Sampling()
+ANY = "*"  # as in HTTP's If-Match: whatever is there
 
 
-@dataclass(slots=True)
-class _Slot:
-    """One loaded version of an adapter; `key` is its name inside peft."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one model may take.
 
-    key: str
-    streams: int = 0  # that still generate with it
+    Attributes:
+        rows: Sequences in one step.
+        bytes: Memory for the keys and values of running sequences. A row of SmolLM2-135M takes 23 kB a token
+            in bfloat16, so 16 rows of 512 tokens take 190 MB.
+    """
+
+    rows: int = 16
+    bytes: int = 1 << 30
+
+
+@dataclass(eq=False, slots=True)
+class _Version:
+    """One loaded version of an adapter."""
+
+    slot: int
+    label: str
+    users: int = 0  # sequences that still generate with it
     retired: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """One text in the making. Only its model changes it; `pieces` are taken away by who listens."""
+
+    prompt: list[int]
+    sampling: Sampling
+    until: float | None  # time.monotonic()
+    _version: _Version | None
+    _choice: Choice
+    _text: Text
+    pieces: deque[str] = field(default_factory=deque)
+    tokens: int = 0  # that were generated
+    finish: Finish | None = None
+    canceled: bool = False  # set it to end the text after the current round
+    _row: Any = None
+    _cache: Any = None  # while the prompt is prefilled
+    _prefilled: int = 0
+    _next: int = 0  # the token that the next step puts in
+
+    @property
+    def room(self) -> int:
+        """Most tokens that it may take up."""
+        return len(self.prompt) + self.sampling.max_new_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did, for the metrics."""
+
+    prefilled: int  # tokens of prompts
+    rows: int  # that got a token
+    prefill_s: float
+    decode_s: float
 
 
 class AdapterModel:
     """A base model with any number of adapters; safe to use from several threads.
 
-    One forward pass runs at a time; streams take turns token by token, so none waits for another's end.
+    Raises like `load_base`, `Decoder` and `put`.
+
+    Args:
+        base: A packaged model, a folder, or a hub name.
+        adapters: name -> folder.
+        device: auto, cpu, cuda, cuda:N or mps.
+        models: The folder of packaged weights.
+        bounds: Rows and memory.
+        compiled: Run torch.compile over the steps.
     """
 
     def __init__(
@@ -43,206 +112,310 @@ class AdapterModel:
         *,
         device: str = "auto",
         models: Path = MODELS,
+        bounds: Bounds = Bounds(),
+        compiled: bool = False,
     ) -> None:
-        """Loads the base and the adapters (name -> folder). Raises like `load_base` and `put`."""
+        from alchemy.training.decoding import Decoder
+
         self.base = load_base(base, device, models)
-        self._model = self.base.model  # the peft model around it as soon as there is an adapter
-        self._slots: dict[str, _Slot] = {}
-        self._active: str | None = None
-        self._versions = itertools.count()
-        self._lock = threading.RLock()
+        self.bounds = bounds
+        self._decoder = Decoder(self.base, most_rows=bounds.rows, most_bytes=bounds.bytes, compiled=compiled)
+        self._ends = _ends(self.base)
+        self._versions: dict[str, _Version] = {}
+        self._labels = itertools.count(1)
+        self._lock = threading.Lock()  # of the names, and of who uses which version
+        self._turn = _Turn()  # of the decoder
+        self._waiting: deque[Generation] = deque()
+        self._prefilling: Generation | None = None
+        self._running: dict[Any, Generation] = {}  # by row
         for name, folder in (adapters or {}).items():
             self.put(name, folder)
 
     @property
-    def adapters(self) -> list[str]:
-        """Names that `stream` takes."""
+    def adapters(self) -> dict[str, str]:
+        """The labels of the adapters that are loaded, by name."""
         with self._lock:
-            return sorted(self._slots)
+            return {name: self._versions[name].label for name in sorted(self._versions)}
 
-    def put(self, name: str, folder: Path) -> None:
-        """Loads an adapter, or replaces the one of that name; the base stays where it is.
+    @property
+    def waiting(self) -> int:
+        """Generations that have not begun to run."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Generations that have a row, or are being prefilled."""
+        return len(self._running) + (self._prefilling is not None)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Memory that the rows take now."""
+        return self._decoder.slots.bytes
+
+    @property
+    def recompiles(self) -> int:
+        """Graphs that torch.compile made after the warm-up."""
+        return self._decoder.recompiles
+
+    def put(self, name: str, folder: Path, *, expected: str | None = ANY) -> str:
+        """Loads an adapter, or replaces the one of that name, between two rounds.
+
+        Args:
+            name: Any name.
+            folder: What `train_lora` made.
+            expected: The label of what is to be replaced; None where the name must be free.
+
+        Returns:
+            The label of what is loaded now.
 
         Raises:
             BadInput: The adapter is unsafe, broken, or was trained on another base.
+            Conflict: Something else is loaded under that name.
         """
-        check_adapter(folder, self.base.model_id)
-        with self._lock:
-            slot = _Slot(f"adapter{next(self._versions)}")
-            self._load(folder, slot.key)
-            old = self._slots.get(name)
-            self._slots[name] = slot
-            if old is not None:
-                self._retire(old)
+        config = check_adapter(folder, self.base.model_id)
+        with self._turn:
+            self._check(name, expected)
+            version = _Version(self._decoder.put(folder, config), str(next(self._labels)))
+            with self._lock:
+                old = self._versions.get(name)
+                self._versions[name] = version
+            self._retire(old)
+        return version.label
 
-    def remove(self, name: str) -> None:
-        """Drops an adapter; streams that use it end first. Raises NotFound."""
-        with self._lock:
-            self._retire(self._slots.pop(self._known(name)))
+    def remove(self, name: str, *, expected: str | None = ANY) -> None:
+        """Drops an adapter; sequences that use it end first. Raises NotFound, or Conflict like `put`."""
+        with self._turn:
+            self._check(name, expected)
+            with self._lock:
+                old = self._versions.pop(self._known(name))
+            self._retire(old)
 
-    def generate(
+    def submit(
         self,
         messages: Sequence[Message],
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        stop: threading.Event | None = None,
-        deadline_s: float | None = None,
+        sampling: Sampling = GREEDY,
         *,
         adapter: str | None = None,
-        seed: int = 0,
-    ) -> str:
-        """The whole text of `stream`."""
-        return "".join(
-            self.stream(messages, max_new_tokens, temperature, stop, deadline_s, adapter=adapter, seed=seed)
-        )
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        stop: threading.Event | None = None,
         deadline_s: float | None = None,
-        *,
-        adapter: str | None = None,
-        seed: int = 0,
-    ) -> Iterator[str]:
-        """Pieces of text as they come.
+    ) -> Generation:
+        """Queues a text; the rounds of `play` make it.
 
         Args:
             messages: The conversation, ending with the user's turn.
-            max_new_tokens: The text ends here at the latest.
-            temperature: 0 takes the likeliest token each time.
-            stop: Set it to end the text after the current token.
-            deadline_s: Seconds from the first piece asked for until the text ends, wherever it is.
+            sampling: How tokens are picked, and where the text ends.
             adapter: A name of `adapters`; None is the base alone.
-            seed: Of the sampling; equal arguments give equal texts on one machine.
+            deadline_s: Seconds from now until the text ends, wherever it is.
 
         Raises:
             BadInput: The prompt leaves no room for `max_new_tokens`.
             NotFound: There is no adapter of that name.
         """
+        until = None if deadline_s is None else time.monotonic() + deadline_s
         prompt = encode_prompt(self.base.tokenizer, messages)
-        room = getattr(self.base.model.config, "max_position_embeddings", None)
-        if room is not None and len(prompt) + max_new_tokens > room:
+        tokens = len(prompt) + sampling.max_new_tokens
+        longest = getattr(self.base.model.config, "max_position_embeddings", None)
+        if (longest is not None and tokens > longest) or not self._decoder.slots.fits(tokens):
             raise BadInput(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones do not fit into {room}"
+                f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones do not fit into "
+                f"{longest if longest is not None and tokens > longest else 'the memory for them'}"
             )
-        if adapter is not None:
-            self._known(adapter)  # fail here, not at the first piece
-        return self._stream(prompt, max_new_tokens, temperature, stop, deadline_s, adapter, seed)
+        choice, text = Choice(sampling, prompt), Text(self.base.tokenizer, sampling.stop)
+        with self._lock:
+            version = None if adapter is None else self._versions[self._known(adapter)]
+            if version is not None:
+                version.users += 1
+        generation = Generation(prompt, sampling, until, version, choice, text)
+        self._waiting.append(generation)
+        return generation
 
-    def _stream(
+    def play(self, wanted: Callable[[], bool] = lambda: True) -> Round:
+        """One round. In its turn it asks whether the round is still wanted."""
+        with self._turn:
+            if not wanted():
+                return Round(0, 0, 0.0, 0.0)
+            began = time.perf_counter()
+            self._drop_ended()
+            prefilled = self._prefill()
+            between = time.perf_counter()
+            rows = self._step()
+            return Round(prefilled, rows, between - began, time.perf_counter() - between)
+
+    def generate(
+        self, messages: Sequence[Message], sampling: Sampling = GREEDY, *, adapter: str | None = None
+    ) -> str:
+        """The whole text of `stream`."""
+        return "".join(self.stream(messages, sampling, adapter=adapter))
+
+    def stream(
         self,
-        prompt: list[int],
-        max_new_tokens: int,
-        temperature: float,
-        stop: threading.Event | None,
-        deadline_s: float | None,
-        adapter: str | None,
-        seed: int,
+        messages: Sequence[Message],
+        sampling: Sampling = GREEDY,
+        *,
+        adapter: str | None = None,
+        deadline_s: float | None = None,
     ) -> Iterator[str]:
-        import torch
-        from tokenizers.decoders import DecodeStream
+        """Pieces of text as they come; arguments and errors are those of `submit`. Close it to end it."""
+        return self._stream(self.submit(messages, sampling, adapter=adapter, deadline_s=deadline_s))
+
+    def _stream(self, generation: Generation) -> Iterator[str]:
+        try:
+            while True:
+                while generation.pieces:
+                    yield generation.pieces.popleft()
+                if generation.finish is not None:
+                    return
+                # Another thread's round may have brought a piece while this one waited for its turn.
+                self.play(lambda: not generation.pieces and generation.finish is None)
+        finally:
+            if generation.finish is None:
+                generation.canceled = True
+                with self._turn:
+                    self._drop_ended()
+
+    def abandon(self) -> None:
+        """Ends all generations as canceled; the adapters stay."""
+        with self._turn:
+            for generation in self._every():
+                self._finish(generation, "canceled")
+
+    def _every(self) -> list[Generation]:
+        prefilling = [self._prefilling] if self._prefilling else []
+        return [*self._waiting, *prefilling, *self._running.values()]
+
+    def _drop_ended(self) -> None:
+        """Ends what was canceled, and what is past its deadline."""
+        now = time.monotonic()
+        for generation in self._every():
+            if generation.canceled:
+                self._finish(generation, "canceled")
+            elif generation.until is not None and now >= generation.until:
+                self._finish(generation, "deadline")
+
+    def _prefill(self) -> int:
+        """Prefills at most one chunk's tokens, of one prompt or of several short ones; how many it did."""
+        from alchemy.training.decoding import CHUNK
+
+        done = 0
+        while generation := self._prefilling or self._admit():
+            # The borders lie at multiples of the chunk, whoever else there is: they change the last bits.
+            chunk = generation.prompt[generation._prefilled : generation._prefilled + CHUNK]
+            if done and done + len(chunk) > CHUNK:
+                break
+            version = generation._version
+            logits = self._decoder.prefill(chunk, generation._cache, version.slot if version else None)
+            generation._prefilled += len(chunk)
+            done += len(chunk)
+            if generation._prefilled == len(generation.prompt):
+                self._prefilling = None
+                self._decoder.slots.fill(generation._row, generation._cache)
+                generation._cache = None
+                self._running[generation._row] = generation
+                self._take(generation, generation._choice.pick(logits))
+        return done
+
+    def _admit(self) -> Generation | None:
+        """Begins with the first that waits, where there is a row for it; the others wait behind it."""
         from transformers import DynamicCache
 
-        end = time.monotonic() + deadline_s if deadline_s is not None else None
-        chance = torch.Generator().manual_seed(seed)
-        text = DecodeStream(skip_special_tokens=True)
-        cache = DynamicCache()
-        ids = prompt
-        with self._using(adapter) as slot:
-            for _ in range(max_new_tokens):
-                if (stop is not None and stop.is_set()) or (end is not None and time.monotonic() >= end):
-                    return
-                logits = self._forward(ids, cache, slot)
-                token = _choose(logits, temperature, chance)
-                if token == self.base.tokenizer.eos_token_id:
-                    return
-                ids = [token]
-                piece = text.step(self.base.tokenizer.backend_tokenizer, token)
-                if piece:
-                    yield piece
+        if not self._waiting or len(self._running) >= self._decoder.most_rows:
+            return None
+        generation = self._waiting[0]
+        row = self._decoder.slots.reserve(generation.room)
+        if row is None:
+            return None
+        self._waiting.popleft()
+        generation._row, generation._cache = row, DynamicCache()
+        self._prefilling = generation
+        return generation
 
-    def _forward(self, ids: list[int], cache: Any, slot: _Slot | None) -> Any:
-        """Logits of the next token, float32 on the CPU: [vocabulary]. Extends the cache."""
-        import torch
+    def _step(self) -> int:
+        """One token for every running sequence; how many there are."""
+        generations = [self._running[row] for row in self._decoder.slots.rows]
+        if not generations:
+            return 0
+        versions = [generation._version for generation in generations]
+        logits = self._decoder.step(
+            [generation._next for generation in generations],
+            [version.slot if version else None for version in versions],
+        )
+        likeliest = logits.argmax(dim=-1).tolist()
+        for generation, row, token in zip(generations, logits, likeliest, strict=True):
+            choice = generation._choice
+            self._take(generation, token if choice.greedy else choice.pick(row))
+        return len(generations)
 
-        batch = torch.tensor([ids], device=self.base.device)
-        with self._lock, torch.inference_mode(), self.base.precision():
-            self._activate(slot.key if slot else None)
-            output = self._model(input_ids=batch, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return output.logits[0, -1].float().cpu()
-
-    @contextlib.contextmanager
-    def _using(self, adapter: str | None) -> Iterator[_Slot | None]:
-        """Holds an adapter's present version until the stream ends, or its caller drops it half-way."""
-        if adapter is None:
-            yield None
+    def _take(self, generation: Generation, token: int) -> None:
+        if token in self._ends:
+            self._finish(generation, "stop")
             return
-        with self._lock:
-            slot = self._slots[self._known(adapter)]
-            slot.streams += 1
-        try:
-            yield slot
-        finally:
+        generation._next = token
+        generation.tokens += 1
+        piece, stopped = generation._text.add(token)
+        if piece:
+            generation.pieces.append(piece)
+        if stopped:
+            self._finish(generation, "stop")
+        elif generation.tokens == generation.sampling.max_new_tokens:
+            self._finish(generation, "length")
+
+    def _finish(self, generation: Generation, finish: Finish) -> None:
+        """Gives back what it held; only then others see that it is through."""
+        if generation is self._prefilling:
+            self._prefilling = None
+        if generation._row is None:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(generation)
+        else:
+            self._running.pop(generation._row, None)
+            self._decoder.slots.release(generation._row)
+            generation._row = generation._cache = None
+        if rest := generation._text.rest():
+            generation.pieces.append(rest)
+        version = generation._version
+        if version is not None:
             with self._lock:
-                slot.streams -= 1
-                self._collect(slot)
+                version.users -= 1
+            self._collect(version)
+        generation.finish = finish
+
+    def _check(self, name: str, expected: str | None) -> None:
+        found = self._versions.get(name)
+        label = found.label if found else None
+        if expected not in (ANY, label):
+            raise Conflict(f"adapter {name} is at {label}, not at {expected}")
 
     def _known(self, name: str) -> str:
-        if name not in self._slots:
-            raise NotFound(f"no adapter {name}; loaded are: {', '.join(sorted(self._slots)) or 'none'}")
+        if name not in self._versions:
+            raise NotFound(f"no adapter {name}; loaded are: {', '.join(sorted(self._versions)) or 'none'}")
         return name
 
-    def _load(self, folder: Path, key: str) -> None:
-        if self._model is self.base.model:
-            self._model = attach(self.base, folder, key)
-            self._active = key
-            return
-        try:
-            load_weights(self._model, folder, key, self.base.device)
-        except BadInput:
-            self._model.delete_adapter(key)
-            raise
-        self._model.eval()
+    def _retire(self, version: _Version | None) -> None:
+        if version is not None:
+            version.retired = True
+            self._collect(version)
 
-    def _activate(self, key: str | None) -> None:
-        """Routes the next forward pass through one adapter, or through none."""
-        if self._model is self.base.model or key == self._active:
-            return
-        tuner = self._model.base_model
-        if key is None:
-            tuner.disable_adapter_layers()
-        else:
-            if self._active is None:
-                tuner.enable_adapter_layers()
-            self._model.set_adapter(key, inference_mode=True)
-        self._active = key
-
-    def _retire(self, slot: _Slot) -> None:
-        slot.retired = True
-        self._collect(slot)
-
-    def _collect(self, slot: _Slot) -> None:
+    def _collect(self, version: _Version) -> None:
         """Frees a replaced adapter once nobody generates with it."""
-        if not slot.retired or slot.streams:
-            return
-        if len(self._model.peft_config) == 1:
-            # peft cannot be left without any adapter: take its layers out again, the base's own remain.
-            self._model.unload()
-            self._model = self.base.model
-            self._active = None
-            return
-        others = [key for key in self._model.peft_config if key != slot.key]
-        self._activate(others[0])
-        self._model.delete_adapter(slot.key)
+        if version.retired and not version.users:
+            self._decoder.adapters.free(version.slot)
 
 
-def _choose(logits: Any, temperature: float, chance: Any) -> int:
-    import torch
+def _ends(base: Any) -> set[int]:
+    """Tokens that end a text: the tokenizer's, and those that the model's own settings name."""
+    named = getattr(base.model.generation_config, "eos_token_id", None)
+    return {base.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
 
-    if temperature <= 0:
-        return int(logits.argmax())
-    weights = torch.softmax(logits / temperature, dim=-1)
-    return int(torch.multinomial(weights, 1, generator=chance))
+
+class _Turn:
+    """A lock whose holder cannot take it again before one that waits: torch's threads never yield."""
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._held = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._next:
+            self._held.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()

@@ -7,8 +7,9 @@ from pathlib import Path
 from alchemy.records import SftPair, fingerprint
 from alchemy.training.base import MODELS
 from alchemy.training.generate import AdapterModel
+from alchemy.training.sampling import Sampling
 
-MOST_TOKENS = 48  # of an answer; the training pairs' are about as long
+SHORT = Sampling(max_new_tokens=48)  # the training pairs' answers are about as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +41,4 @@ def answer_samples(
 
 def _answer(model: AdapterModel, pair: SftPair, adapter: str | None) -> str:
     question = [{"role": "user", "content": pair.instruction}]
-    return model.generate(question, MOST_TOKENS, adapter=adapter).strip()
+    return model.generate(question, SHORT, adapter=adapter).strip()

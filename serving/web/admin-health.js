@@ -56,7 +56,7 @@ function facts(name, row) {
   const plain = Object.entries(row).filter((entry) => !nested(entry));
   return [
     name && h("h3", {}, words(name)),
-    plain.length ? table(words(name) || t("status"), ["", ""], plain.map(([key, value]) => [words(key), text(value)])) : null,
+    plain.length ? table(words(name) || t("status"), [], plain.map(([key, value]) => [words(key), text(value)])) : null,
     ...Object.entries(row).filter(nested).flatMap(([key, value]) => facts(name ? `${name} ${key}` : key, value)),
   ];
 }

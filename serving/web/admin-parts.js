@@ -2,10 +2,10 @@
 
 import { h } from "./dom.js";
 
-/** A table with headed columns that scrolls by itself on a narrow screen. */
+/** A table that scrolls by itself on a narrow screen; without columns it has no head. */
 export function table(label, columns, rows) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+    h("table", {}, columns.length ? h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))) : null,
       h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, n) => h(n ? "td" : "th", n ? {} : { scope: "row" }, cell)))))));
 }
 

@@ -36,7 +36,7 @@ async function start() {
   $("menu").replaceChildren(icon("menu"));
   $("menu").addEventListener("click", () => toggleSide());
   $("new").addEventListener("click", fresh);
-  window.addEventListener("hashchange", show);
+  window.addEventListener("hashchange", arrive);
   document.addEventListener("language", showAll);
   document.addEventListener("signedout", signedOut);
   document.addEventListener("keydown", key);
@@ -91,7 +91,7 @@ async function signOut() {
 }
 
 function go(hash) {
-  if (location.hash === hash || (!location.hash && hash === "#/")) show();
+  if (location.hash === hash || (!location.hash && hash === "#/")) arrive();
   else location.hash = hash;
 }
 
@@ -102,10 +102,14 @@ function fresh() {
   chat.focus();
 }
 
-/** Shows what the address asks for. */
-async function show() {
+function arrive() {
   closePanel();
   toggleSide(false);
+  show();
+}
+
+/** Shows what the address asks for. */
+async function show() {
   const [, view, name] = location.hash.split("/");
   const administering = view === "admin" && me.role === "admin";
   document.body.classList.toggle("administering", administering);
@@ -148,7 +152,7 @@ function showBar() {
   $("tools").replaceChildren(
     badge(),
     me.role === "admin"
-      ? h("a", { class: "button plain", href: administering ? "#/" : "#/admin/releases" }, icon(administering ? "chat" : "gear"), h("span", { class: "wide-only" }, t(administering ? "chat" : "admin")))
+      ? h("a", { class: "button plain", href: administering ? chat.home : "#/admin/releases" }, icon(administering ? "chat" : "gear"), h("span", { class: "wide-only" }, t(administering ? "chat" : "admin")))
       : "",
     h("button", { type: "button", class: "plain", lang: document.documentElement.lang === "zh" ? "en" : "zh", on: { click: switchLanguage } }, t("language")),
     iconButton("sun", t(`theme_${theme}`), nextTheme),
@@ -225,11 +229,11 @@ function key(event) {
   if ($("app").hidden || event.target.closest("input, textarea, select, [contenteditable]")) return;
   const action = {
     "/": () => {
-      go(chat.session ? `#/s/${chat.session}` : "#/");
+      go(chat.home);
       chat.focus();
     },
     n: fresh,
-    a: () => me.role === "admin" && go(document.body.classList.contains("administering") ? "#/" : "#/admin/releases"),
+    a: () => me.role === "admin" && go(document.body.classList.contains("administering") ? chat.home : "#/admin/releases"),
     t: nextTheme,
     "?": help,
   }[event.key] ?? (/^[1-9]$/.test(event.key) ? () => chat.last?.cite(Number(event.key)) : null);

@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { Turn } from "./turn.js";
 
 export class Chat {
-  /** `sessions` keeps the conversations; `tell(problem)` says whether the service was reached. */
+  /** `sessions` keeps the conversations. */
   constructor(sessions) {
     this.sessions = sessions;
     this.turns = [];
@@ -32,6 +32,11 @@ export class Chat {
     });
     this.input.addEventListener("input", () => this.grow());
     this.show();
+  }
+
+  /** The address of what is shown. */
+  get home() {
+    return this.session ? `#/s/${encodeURIComponent(this.session)}` : "#/";
   }
 
   get last() {
@@ -106,7 +111,10 @@ export class Chat {
     this.showButton();
     this.down();
     try {
-      this.session ??= await this.sessions.begin();
+      if (this.session === null) {
+        this.session = await this.sessions.begin();
+        if (this.session) history.replaceState(null, "", this.home);
+      }
       const body = this.session ? { question, session: this.session } : { question };
       for await (const event of askStream(body, abort.signal)) {
         const near = this.near();

@@ -1,7 +1,7 @@
 // The door: name and password, and the account's own menu.
 
 import { Failure, login, request } from "./api.js";
-import { $, ask, field, h, icon, toast } from "./dom.js";
+import { $, ask, field, h, iconButton, toast } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** Shows the login form until somebody got in. `reason` says why it is shown again. */
@@ -66,9 +66,10 @@ export async function changePassword() {
 export function account(me, signOut) {
   if (!me.login) return [];
   return [
-    h("p", { class: "who" }, h("span", { class: "face", "aria-hidden": "true" }, [...me.name][0]?.toUpperCase()), h("span", {}, h("b", {}, me.name), h("small", {}, t(`role_${me.role}`)))),
-    h("div", { class: "row" },
-      h("button", { type: "button", class: "plain small", on: { click: changePassword } }, t("change_password")),
-      h("button", { type: "button", class: "plain small", on: { click: signOut } }, icon("out"), t("sign_out"))),
+    h("div", { class: "who" },
+      h("span", { class: "face", "aria-hidden": "true" }, [...me.name][0]?.toUpperCase()),
+      h("span", {}, h("b", {}, me.name), h("small", {}, t(`role_${me.role}`))),
+      iconButton("gear", t("change_password"), changePassword),
+      iconButton("out", t("sign_out"), signOut)),
   ];
 }

@@ -198,12 +198,14 @@ class Knowledge:
             own = [passage.chunk for passage in passages if passage.chunk.document_id == name]
             return behavior.documents.get(name, own)
 
-        def speak(
-            messages: list[Message], *, max_new_tokens: int, stop: threading.Event, deadline_s: float
-        ) -> str:
-            behavior.speak(stop)
-            if stop.is_set():
+        async def speak(messages: list[Message], *, max_new_tokens: int, deadline_s: float) -> str:
+            stop = threading.Event()
+            try:
+                await asyncio.to_thread(behavior.speak, stop)
+            except asyncio.CancelledError:
+                stop.set()
                 behavior.stopped.set()
+                raise
             return f"I recall {marker}."
 
         def close() -> None:

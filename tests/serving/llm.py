@@ -36,6 +36,7 @@ class Model(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.pieces: tuple[str, ...] = GOOD
+        self.model_id = "openai/test-model"
         self.status = 200
         self.silent_after: int | None = None
         self.breaks_after: int | None = None
@@ -56,7 +57,13 @@ class Model(ThreadingHTTPServer):
     @property
     def entry(self) -> dict[str, Any]:
         base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        return {"provider": "llm", "base_url": base_url, "api_key": "k", "timeout_s": 60}
+        return {
+            "model_id": self.model_id,
+            "provider": "llm",
+            "base_url": base_url,
+            "api_key": "k",
+            "timeout_s": 60,
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):

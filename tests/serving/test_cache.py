@@ -9,7 +9,7 @@ import pytest
 
 from alchemy.errors import Unavailable
 from alchemy.quoting import Citation
-from serving.answer import Answer
+from serving.answer import Answer, Usage
 from serving.cache import CacheManager, CacheScope, Figures, agree, wilson, worth_keeping
 from serving.metrics import Metrics
 from serving.options import ServingOptions
@@ -41,6 +41,7 @@ def make_answer(text: str = "By hand.", *documents: str, **changes: Any) -> Answ
         "id": f"ans-{text}", "release": "r1", "created_at": "2026-01-01", "answer": text, "answerable": True,
         "finalist": "extractive", "citations": [make_citation(d) for d in documents or ("wiki:1",)],
         "intuition": None, "degraded": [], "seconds": {},
+        "usage": Usage(prompt_tokens=1, completion_tokens=1, counted_by="estimate"),
     }  # fmt: skip
     return Answer(**{**row, **changes})
 
@@ -198,6 +199,17 @@ def test_an_embedder_that_fails_costs_the_hit_not_the_answer(valkey: Valkey) -> 
 )
 def test_only_whole_answers_with_citations_and_refusals_are_kept(changes: dict[str, Any], kept: bool) -> None:
     assert worth_keeping(make_answer(**changes)) is kept
+
+
+def test_the_conversation_an_answer_was_made_in_is_not_kept(valkey: Valkey) -> None:
+    async def test(cache: CacheManager, _: State) -> None:
+        answer = make_answer(session="s-1", standalone="Who pays Ann?")
+        await cache.keep("Who pays Ann?", SCOPE, same, answer)
+        hit = await cache.find("Who pays Ann?", SCOPE, never)
+        assert hit
+        assert (hit.answer.session, hit.answer.standalone) == (None, None)
+
+    with_cache(valkey, test)
 
 
 def test_an_answer_of_another_release_than_its_scope_is_not_kept(valkey: Valkey) -> None:

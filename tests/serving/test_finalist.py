@@ -1,6 +1,7 @@
 """The finalist against a local HTTP server that speaks OpenAI's streaming protocol."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,15 @@ from alchemy.retrieval.search import Passage
 from alchemy.text.instructions import is_active
 from serving.finalist import messages
 from tests.serving.conftest import QUOTE, QUOTED, Knowledge, Serve, eventually, found, make_passage
-from tests.serving.llm import Model
+from tests.serving.llm import Model, language_model
+
+
+@pytest.fixture(params=["openai/test-model", "hosted_vllm/test-model"], ids=["direct", "litellm"])
+def model(request: pytest.FixtureRequest) -> Iterator[Model]:
+    """The server under a name that is called directly, and under one that litellm is asked for."""
+    with language_model() as server:
+        server.model_id = request.param
+        yield server
 
 
 def test_the_model_writes_and_its_marks_become_exact_quotes(
@@ -20,7 +29,7 @@ def test_the_model_writes_and_its_marks_become_exact_quotes(
     with serve(model_d=model.entry) as service:
         answer = service.ask()
     assert answer["answer"] == "It retries three times [1]."
-    assert answer["finalist"] == "openai/test-model"
+    assert answer["finalist"] == model.model_id
     assert [c["quote"] for c in answer["citations"]] == ["The ALPHA gateway retries three times."]
     assert answer["intuition"]["text"] == "I recall ALPHA."
     assert "finalist" not in answer["degraded"]
@@ -125,7 +134,7 @@ def test_tokens_arrive_as_they_are_written(knowledge: Knowledge, serve: Serve, m
             if line == "event: token":  # the model writes no more before a reader has the beginning
                 model.goes_on.set()
     assert lines.count("event: token") >= 4
-    assert '"finalist":"openai/test-model"' in lines[-2]
+    assert f'"finalist":"{model.model_id}"' in lines[-2]
 
 
 @pytest.mark.parametrize("fault", ["500", "429", "hang", "empty", "unreachable"])

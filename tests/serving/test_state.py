@@ -78,6 +78,16 @@ def test_a_state_server_that_swallows_everything_costs_one_deadline_not_the_answ
             hole.accept()
 
 
+def test_a_crowd_waits_for_a_connection_instead_of_losing_the_server(valkey: Valkey) -> None:
+    async def crowd() -> None:
+        state = State(valkey.url, deadline_s=30)
+        await asyncio.gather(*(state.ping() for _ in range(500)))
+        assert state.problem is None
+        await state.close()
+
+    asyncio.run(crowd())
+
+
 def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
     async def keep() -> None:
         state = State(valkey.url, deadline_s=10)

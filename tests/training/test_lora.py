@@ -16,6 +16,7 @@ from alchemy.training.generate import AdapterModel
 from alchemy.training.lora import train_lora
 from alchemy.training.run import schedule
 from alchemy.training.samples import answer_samples
+from alchemy.training.sampling import Sampling
 from tests.tiny_models import make_base
 
 
@@ -243,5 +244,7 @@ def test_the_real_base_learns_and_speaks(train_pairs, eval_pairs, tmp_path, mode
     assert report.eval_loss < 0.85 * report.base_eval_loss
     model = AdapterModel(base, {"general": tmp_path}, device="cpu", models=models_folder)
     question = [{"role": "user", "content": "What does ticket 7 say about gannet?"}]
-    assert model.generate(question, 12, adapter="general").strip()
-    assert model.generate(question, 12) != model.generate(question, 12, adapter="general")
+    assert model.generate(question, Sampling(max_new_tokens=12), adapter="general").strip()
+    assert model.generate(question, Sampling(max_new_tokens=12)) != model.generate(
+        question, 12, adapter="general"
+    )

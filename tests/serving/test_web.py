@@ -1,0 +1,474 @@
+"""The page in a real Chromium, by what people see and press."""
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alchemy.release import note_judgment
+from serving.pages import WEB
+from tests.serving.conftest import PASSWORD, Knowledge, Serve, Service, Valkey, make_passage, person
+
+pytestmark = pytest.mark.integration
+
+QUESTION = "How often does the gateway retry?"
+WAIT_MS = 60_000
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+HOSTILE = (
+    "<script>window.hacked = 1</script> The gateway <img src=x onerror='window.hacked = 1'> retries three "
+    "times. ![pixel](https://evil.example/pixel.png) [click](javascript:window.hacked=1) "
+    "[page](https://evil.example/page) https://evil.example/bare"
+)
+Visit = Callable[[Any], Any]
+
+
+@dataclass
+class Browsing:
+    """One Chromium. Playwright's loop occupies its thread, so it has one of its own."""
+
+    thread: ThreadPoolExecutor
+    chromium: Any
+    problems: list[str] = field(default_factory=list)
+
+    def visit(self, service: Service, steps: Visit, **context: Any) -> Any:
+        """What `steps` gives for a fresh page. Fails on console errors and on requests to elsewhere."""
+        self.problems.clear()
+        result = self.thread.submit(self._visit, service, steps, context).result()
+        assert self.problems == []
+        return result
+
+    def _visit(self, service: Service, steps: Visit, options: dict[str, Any]) -> Any:
+        context = self.chromium.new_context(**{"locale": "en-US", **options})
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        page.on("console", lambda said: said.type == "error" and self.problems.append(said.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("dialog", lambda shown: self.problems.append(f"a dialog: {shown.message}"))
+        page.on("request", lambda asked: self._note(asked.url, service.url))
+        try:
+            page.goto(service.url)
+            return steps(page)
+        finally:
+            context.close()
+
+    def _note(self, url: str, home: str) -> None:
+        if not url.startswith((home, "data:", "blob:")):
+            self.problems.append(f"a request to {url}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browsing]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium in PATH")
+    from playwright.sync_api import sync_playwright
+
+    with ThreadPoolExecutor(1, "browser") as thread:
+        playwright = thread.submit(sync_playwright().start).result()
+        launch = playwright.chromium.launch
+        chromium = thread.submit(launch, executable_path=path, args=list(FLAGS)).result()
+        yield Browsing(thread, chromium)
+        thread.submit(chromium.close).result()
+        thread.submit(playwright.stop).result()
+
+
+@pytest.fixture
+def service(knowledge: Knowledge, serve: Serve, valkey: Valkey) -> Iterator[Service]:
+    knowledge.champion("ALPHA")
+    users = [person("ann"), person("root", "admin")]
+    with serve(redis_url=valkey.url, users=users) as running:
+        yield running
+
+
+def log_in(page: Any, name: str = "ann") -> None:
+    page.locator("input[name=username]").fill(name)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.locator("#question").wait_for()
+
+
+def ask(page: Any, question: str = QUESTION) -> None:
+    page.locator("#question").fill(question)
+    page.keyboard.press("Enter")
+    page.locator("[data-phase=done]").last.wait_for()
+
+
+def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_answer(
+    service: Service, knowledge: Knowledge, browser: Browsing
+) -> None:
+    searching, going = threading.Event(), threading.Event()
+
+    def search(_: str) -> None:
+        searching.set()
+        going.wait(60)
+
+    knowledge.behavior.search = search
+
+    def steps(page: Any) -> dict[str, Any]:
+        page.get_by_label("User name").fill("ann")
+        page.get_by_label("Password").fill("wrong")
+        with page.expect_response("**/api/auth/login") as refused:
+            page.get_by_role("button", name="Sign in").click()
+        assert refused.value.status == 401
+        browser.problems.clear()  # the browser itself reports the 401
+        page.get_by_role("alert").get_by_text("not signed in").wait_for()
+        log_in(page)
+        page.get_by_role("textbox", name="Ask a question").fill(QUESTION)
+        page.get_by_role("button", name="Send").click()
+        page.locator(".steps .active", has_text="Retrieving").wait_for()
+        assert searching.is_set()
+        going.set()
+        page.locator("[data-phase=done]").wait_for()
+        stages = page.locator(".steps li").all_inner_texts()
+        page.get_by_role("button", name="Source 1").first.click()
+        page.locator("aside mark").wait_for()
+        marked = page.locator("aside mark").inner_text()
+        lineage = page.locator("aside").inner_text()
+        with page.expect_response("**/api/feedback") as rated:
+            page.get_by_role("button", name="Good answer").click()
+        page.get_by_text("Your feedback was stored").wait_for()
+        pressed = page.get_by_role("button", name="Good answer").get_attribute("aria-pressed")
+        return {
+            "stages": [stage.split()[0] for stage in stages],
+            "marked": marked,
+            "lineage": lineage,
+            "rated": (rated.value.status, pressed),
+            "badge": page.locator(".badge").inner_text(),
+        }
+
+    seen = browser.visit(service, steps)
+    assert seen["stages"] == ["Retrieving", "Consulting", "Fusing"]
+    assert seen["marked"] == "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
+    assert "raw/jira/jira:ALPHA-1.json" in seen["lineage"]
+    assert "ab" * 32 in seen["lineage"]
+    assert seen["rated"] == (201, "true")
+    assert service.http.get("/readyz").json()["release"][:8] in seen["badge"]
+
+
+def test_everything_is_reached_by_the_keyboard(service: Service, browser: Browsing) -> None:
+    def focused(page: Any) -> str:
+        return str(page.evaluate("document.activeElement.textContent || document.activeElement.id"))
+
+    def steps(page: Any) -> None:
+        press = page.keyboard.press
+        page.locator("input[name=username]").wait_for()
+        page.keyboard.type("ann")
+        press("Tab")
+        page.keyboard.type(PASSWORD)
+        press("Enter")
+        page.locator("#question").wait_for()
+        page.keyboard.type(QUESTION)
+        press("Shift+Enter")
+        page.keyboard.type("Please.")
+        press("Enter")
+        page.locator("[data-phase=done]").wait_for()
+        assert "\nPlease." in page.locator(".asked").inner_text()
+        for _ in range(40):
+            press("Shift+Tab")
+            if page.evaluate("document.activeElement.matches('button.chip')"):
+                break
+        press("Enter")
+        page.locator("aside mark").wait_for()
+        assert focused(page) == "Passage 1"
+        press("Escape")
+        page.locator("aside").wait_for(state="hidden")
+        assert page.evaluate("document.activeElement.matches('button.chip')")
+        press("1")
+        page.locator("aside mark").wait_for()
+        press("Escape")
+        press("?")
+        page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+        press("Escape")
+        page.get_by_role("dialog").wait_for(state="hidden")
+        press("/")
+        assert focused(page) == "question"
+
+    browser.visit(service, steps)
+
+
+def test_a_hostile_document_runs_and_loads_nothing(
+    service: Service, knowledge: Knowledge, browser: Browsing
+) -> None:
+    title = "<img src=x onerror='window.hacked = 1'>"
+    passage = make_passage(f"The gateway retries three times when the hub is gone. {HOSTILE}")
+    hostile = replace(passage, chunk=replace(passage.chunk, title=title, url="javascript:window.hacked=1"))
+    knowledge.behavior.passages = [hostile]
+    release = knowledge.champion("BETA")
+    service.wait_for(release)
+
+    def steps(page: Any) -> dict[str, Any]:
+        log_in(page)
+        ask(page)
+        page.get_by_role("button", name="Source 1").first.click()
+        page.locator("aside mark").wait_for()
+        # What the service filters would not reach the page from here; the page must hold by itself.
+        links = page.evaluate(
+            """async (text) => {
+                 const { render } = await import("/static/markdown.js");
+                 const box = document.querySelector(".body");
+                 box.replaceChildren(...render(text), ...render("| a |\\n|---|\\n| " + text + " |"));
+                 return [...box.querySelectorAll("a")].map((a) => [a.href, a.rel, a.innerText]);
+               }""",
+            HOSTILE,
+        )
+        page.wait_for_timeout(300)  # for what it would load
+        return {
+            "links": links,
+            "hacked": page.evaluate("window.hacked ?? null"),
+            "around": page.locator("aside blockquote").inner_text(),
+            "elements": page.locator(".body :is(script, img, iframe), aside :is(script, img)").count(),
+            "hrefs": page.locator("a[href^='javascript']").count(),
+            "title": page.locator("aside h3").inner_text(),
+        }
+
+    seen = browser.visit(service, steps)
+    assert seen["title"] == title
+    assert "<script>" in seen["around"]  # as text
+    assert (seen["hacked"], seen["elements"], seen["hrefs"]) == (None, 0, 0)
+    assert {href for href, _, _ in seen["links"]} == {
+        "https://evil.example/pixel.png",
+        "https://evil.example/page",
+        "https://evil.example/bare",
+    }
+    assert {rel for _, rel, _ in seen["links"]} == {"noopener noreferrer"}
+    assert all("evil.example" in text for _, _, text in seen["links"])
+
+
+def test_a_stopped_answer_is_stopped_in_the_service_too(
+    service: Service, knowledge: Knowledge, browser: Browsing
+) -> None:
+    going = threading.Event()
+    knowledge.behavior.search = lambda _: going.wait(60)
+
+    def steps(page: Any) -> int:
+        log_in(page)
+        page.locator("#question").fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.locator(".steps .active", has_text="Retrieving").wait_for()
+        with page.expect_response(lambda r: r.request.method == "DELETE") as stopped:
+            page.get_by_role("button", name="Stop").click()
+        page.locator(".notice", has_text="You stopped this answer.").wait_for()
+        page.get_by_role("button", name="Send").wait_for()
+        status: int = stopped.value.status
+        return status
+
+    try:
+        assert browser.visit(service, steps) == 204
+    finally:
+        going.set()
+
+
+def test_a_stream_that_breaks_goes_on_with_what_was_missed(service: Service, browser: Browsing) -> None:
+    ann = service.as_person("ann")
+    answered = service.http.post("/api/chat", json={"question": QUESTION}, headers=ann).json()
+    started = f'id: 1\nevent: started\ndata: {{"id": "{answered["id"]}", "release": null}}\n\n'
+
+    def steps(page: Any) -> tuple[str, str]:
+        log_in(page)
+        page.route(
+            "**/api/chat",
+            lambda route: route.fulfill(status=200, content_type="text/event-stream", body=started),
+        )
+        with page.expect_request("**/events") as resumed:
+            page.locator("#question").fill(QUESTION)
+            page.keyboard.press("Enter")
+        page.locator("[data-phase=done]").wait_for()
+        return page.locator(".body").inner_text(), resumed.value.headers["last-event-id"]
+
+    text, last = browser.visit(service, steps)
+    assert "The ALPHA gateway retries three times." in text
+    assert last == "1"
+
+
+def test_conversations_are_kept_renamed_opened_again_and_deleted(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> None:
+        log_in(page)
+        ask(page)
+        row = page.locator(".session")
+        row.get_by_role("link", name=QUESTION).wait_for()
+        row.hover()
+        row.get_by_role("button", name="Rename").click()
+        page.get_by_label("Title").fill("Retries")
+        page.get_by_role("button", name="Save").click()
+        row.get_by_role("link", name="Retries").wait_for()
+        page.reload()
+        page.locator(".asked", has_text=QUESTION).wait_for()
+        page.locator(".body", has_text="ALPHA").wait_for()
+        page.get_by_role("button", name="Source 1").first.click()
+        page.locator("aside mark").wait_for()
+        page.get_by_role("button", name="New conversation").click()
+        page.get_by_role("heading", name="What would you like to know?").wait_for()
+        row.hover()
+        row.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        page.get_by_text("Your conversations will be listed here.").wait_for()
+
+    browser.visit(service, steps)
+
+
+def test_an_admin_promotes_rolls_back_and_adds_users_and_is_asked_each_time(
+    service: Service, knowledge: Knowledge, browser: Browsing
+) -> None:
+    first = service.http.get("/readyz").json()["release"]
+    second = knowledge.release("BETA")
+    note_judgment(knowledge.artifacts, second, {"passed": False, "reasons": ["recall@5 is too low"]})
+
+    def steps(page: Any) -> None:
+        log_in(page, "root")
+        page.get_by_role("link", name="Administration").click()
+        page.get_by_role("button", name=f"Promote {second[:8]}").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("recall@5 is too low").wait_for()
+        dialog.get_by_role("button", name="Promote all the same").click()
+        assert dialog.is_visible()  # the reason is missing
+        dialog.get_by_label("Reason").fill("the floor is wrong")
+        dialog.get_by_role("button", name="Promote all the same").click()
+        page.get_by_role("row", name=second[:8]).get_by_text("champion").wait_for()
+        page.get_by_role("button", name="Roll back").click()
+        page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+        page.get_by_role("row", name=first[:8]).get_by_text("champion").wait_for()
+        page.get_by_role("button", name=f"Show {second[:8]}").click()
+        page.get_by_text("forced: the floor is wrong").wait_for()
+        page.get_by_role("button", name="Compare", exact=True).click()
+        page.get_by_role("heading", name="compared with").wait_for()
+        page.get_by_role("link", name="Health").click()
+        page.get_by_role("heading", name="Health").wait_for()
+        page.get_by_role("link", name="Users").click()
+        page.get_by_role("button", name="Add a user").click()
+        page.get_by_label("User name").fill("eve")
+        page.get_by_role("textbox", name="Password").fill(PASSWORD)
+        page.get_by_label("May read").fill("jira/HAUL")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("row", name="eve").get_by_text("jira/HAUL").wait_for()
+
+    browser.visit(service, steps)
+    assert service.log_in("eve")["user"]["role"] == "reader"
+
+
+def test_a_reader_has_no_administration(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> int:
+        log_in(page)
+        page.goto(f"{service.url}/#/admin/users")
+        page.locator("#question").wait_for()
+        count: int = page.get_by_role("link", name="Administration").count()
+        return count
+
+    assert browser.visit(service, steps) == 0
+
+
+def test_nothing_is_wider_than_a_phone(service: Service, browser: Browsing) -> None:
+    wide = (
+        "[...document.querySelectorAll('#app *')].filter((e) => !e.closest('.scroll, .tabs, #side, .unseen') "
+    )
+    wide += "&& e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
+
+    def steps(page: Any) -> None:
+        log_in(page, "root")
+        ask(page, f"{QUESTION} {'long' * 60}?")
+        assert page.evaluate(wide) == []
+        page.get_by_role("button", name="Source 1").first.click()
+        page.locator("aside mark").wait_for()
+        assert page.evaluate(wide) == []
+        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Conversations").click()
+        page.get_by_role("button", name="New conversation").wait_for()
+        page.goto(f"{service.url}/#/admin/releases")
+        page.locator("table").wait_for()
+        assert page.evaluate(wide) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    browser.visit(service, steps, **PHONE)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(service: Service, browser: Browsing, scheme: str) -> None:
+    pairs = [
+        *(("ink", "paper", 4.5), ("ink", "surface", 4.5), ("ink", "sunk", 4.5), ("ink", "accent-soft", 4.5)),
+        *(("quiet", "paper", 4.5), ("quiet", "surface", 4.5), ("quiet", "sunk", 4.5)),
+        *(("accent", "paper", 4.5), ("accent", "accent-soft", 4.5), ("on-accent", "accent", 4.5)),
+        *(("warn", "warn-soft", 4.5), ("good", "good-soft", 4.5), ("on-gold", "gold", 4.5)),
+        *(("on-bad", "bad", 4.5), ("paper", "ink", 4.5), ("edge", "surface", 3.0), ("edge", "paper", 3.0)),
+    ]
+    colors = """(names) => names.map((name) => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.color = `var(--${name})`;
+        return getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+      })"""
+
+    def steps(page: Any) -> dict[str, Any]:
+        page.locator("input[name=username]").wait_for()
+        names = sorted({name for pair in pairs for name in pair[:2]})
+        return dict(zip(names, page.evaluate(colors, names), strict=True))
+
+    found = browser.visit(service, steps, color_scheme=scheme)
+    weak = [pair for pair in pairs if contrast(found[pair[0]], found[pair[1]]) < pair[2]]
+    assert weak == []
+    assert (luminance(found["paper"]) > 0.5) == (scheme == "light")
+
+
+def luminance(color: list[float]) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_page_speaks_chinese_to_a_chinese_browser_and_english_when_told(
+    service: Service, browser: Browsing
+) -> None:
+    def steps(page: Any) -> list[str]:
+        page.get_by_role("button", name="登录").wait_for()
+        log_in(page)
+        ask(page, "网关重试几次？")
+        page.get_by_role("heading", name="来源").wait_for()
+        page.get_by_role("button", name="来源 1").first.click()
+        page.get_by_role("heading", name="原文 1").wait_for()
+        languages = [page.locator("html").get_attribute("lang")]
+        page.get_by_role("button", name="English").click()
+        page.get_by_role("heading", name="Passage 1").wait_for()
+        page.get_by_role("heading", name="Sources").wait_for()
+        return [*languages, page.locator("html").get_attribute("lang")]
+
+    assert browser.visit(service, steps, locale="zh-CN") == ["zh", "en"]
+
+
+def test_the_page_is_kept_asked_about_again_and_may_load_nothing_from_elsewhere(service: Service) -> None:
+    page = service.http.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    for path in ("/", "/static/app.js", "/static/base.css"):
+        first = service.http.get(path)
+        assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+        again = service.http.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert again.status_code == 304
+    assert not re.search(r"\bstyle=|<style|\son\w+=|<script(?! type=\"module\" src=)", page.text)
+
+
+def test_every_word_of_the_page_is_in_the_dictionary_in_both_languages() -> None:
+    words = (WEB / "i18n.js").read_text(encoding="utf-8")
+    known = set(re.findall(r"^  (\w+): \[", words, re.M))
+    pairs = re.findall(r"^  \w+: \[\s*\"(.+?)\",\s+\"(.+?)\",?\s*\]", words, re.M)
+    used = {
+        name
+        for path in Path(WEB).glob("*.js")
+        for name in re.findall(r"\bt\(\"(\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert used <= known
+    assert len(pairs) == len(known)
+    for english, chinese in pairs:
+        assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese))
