@@ -36,6 +36,8 @@ def security_headers(scope: Scope) -> dict[str, str]:
     headers = dict(_HEADERS)
     if scope["path"] != DOCS:
         headers["Content-Security-Policy"] = _CONTENT
+    if scope["scheme"] == "https":
+        headers["Strict-Transport-Security"] = "max-age=31536000"
     if scope["path"].startswith(("/api/", "/v1/")):
         headers["Cache-Control"] = "no-store"
     return headers
