@@ -1,7 +1,7 @@
 """The answer cache at 10,000 entries against plain cosine search: right hits, false hits, and speed.
 
-    OMP_NUM_THREADS=1 python benchmarks/cache.py                 # about two minutes
-    OMP_NUM_THREADS=1 python benchmarks/cache.py --entries 2000
+    OMP_NUM_THREADS=1 python -m benchmarks.cache                 # about two minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.cache --entries 2000
 
 Both keep the same answers in the same server (a Valkey of its own) and embed with the packaged MiniLM; both
 take a cosine above 0.92. Questions are those of tests/serving/*_questions.jsonl; the other entries are made.

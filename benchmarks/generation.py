@@ -1,7 +1,7 @@
 """The batch engine against one `model.generate` after the other, and what torch.compile adds.
 
-    OMP_NUM_THREADS=2 python benchmarks/generation.py            # SmolLM2-135M-Instruct, the default base
-    OMP_NUM_THREADS=2 python benchmarks/generation.py --compile  # the same steps, compiled
+    OMP_NUM_THREADS=2 python -m benchmarks.generation            # SmolLM2-135M-Instruct, the default base
+    OMP_NUM_THREADS=2 python -m benchmarks.generation --compile  # the same steps, compiled
 
 The rival is transformers' own `generate` under peft, with all adapters loaded and `set_adapter` before each
 answer. Its factors have the base's precision (peft's default, float32 under autocast, takes longer). Both

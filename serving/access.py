@@ -6,7 +6,7 @@ documents exist for a principal; it is applied before ranking. How a request pro
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
@@ -94,7 +94,7 @@ _BEARER = _Documented(
 )
 
 
-def principal(connection: HTTPConnection, _: Annotated[None, Security(_BEARER)]) -> Principal:
+async def principal(connection: HTTPConnection, _: Annotated[None, Security(_BEARER)]) -> Principal:
     """The principal of a request or WebSocket, as `guard` recognized it; a FastAPI dependency."""
     found: Principal = connection.scope["principal"]
     return found
@@ -103,10 +103,10 @@ def principal(connection: HTTPConnection, _: Annotated[None, Security(_BEARER)])
 Asker = Annotated[Principal, Depends(principal)]
 
 
-def needs(role: Role) -> Callable[[HTTPConnection, Principal], Principal]:
+def needs(role: Role) -> Callable[[HTTPConnection, Principal], Awaitable[Principal]]:
     """A route dependency that gives the principal, and refuses one without that role by 403."""
 
-    def check(connection: HTTPConnection, found: Asker) -> Principal:
+    async def check(connection: HTTPConnection, found: Asker) -> Principal:
         if not found.may(role):
             raise HTTPException(403, f"this needs the role {role}; yours is {found.role}")
         connection.scope["acted_as"] = role  # for the audit log
@@ -119,7 +119,7 @@ Curator = Annotated[Principal, Depends(needs("curator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
 
 
-def operator(found: Admin) -> Principal:
+async def operator(found: Admin) -> Principal:
     """A route dependency for what all tenants share: releases, models, cycles. Refuses others by 403."""
     if found.tenant != HOME:
         raise HTTPException(403, f"what all tenants share is for the admins of the tenant {HOME}")
@@ -129,7 +129,7 @@ def operator(found: Admin) -> Principal:
 Operator = Annotated[Principal, Depends(operator)]
 
 
-def person(found: Asker) -> Principal:
+async def person(found: Asker) -> Principal:
     """A route dependency that wants a person who logged in, not a key: it is about their login."""
     if found.via != "login":
         raise HTTPException(403, "this is for people who logged in with their password")

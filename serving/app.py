@@ -37,8 +37,8 @@ from serving.tracing import open_tracing
 from serving.wiring import Parts, opened
 
 _PARTS = (
+    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),  # first: asked most
     *(auth_api, users_api, sessions_api),
-    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),
     *(releases_api, jobs_api, cache_api, operations),
 )
 

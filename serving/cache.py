@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alchemy.errors import Unavailable
 from serving import cache_scripts as scripts
 from serving.answer import Answer
+from serving.cache_checks import agree, wilson
 from serving.equivalence import depends_on_today, meaning, normalized, plain_wording
 from serving.metrics import Metrics
 from serving.options import ServingOptions
@@ -41,7 +42,6 @@ Embed = Callable[[list[str]], Awaitable[Floats]]  # n texts -> [n, dimension], u
 Tier = Literal["exact", "semantic"]
 
 _PREFIX = PREFIX + "cache:"
-_Z = 1.959964  # of a 95 % interval
 _BATCH = 2000  # entries dropped by one script: the server does nothing else meanwhile
 
 
@@ -304,33 +304,6 @@ def worth_keeping(answer: Answer) -> bool:
     the standalone question, or nothing.
     """
     return bool(answer.release and not answer.degraded and (answer.citations or not answer.answerable))
-
-
-def agree(cached: Answer, fresh: Answer) -> bool:
-    """Whether two answers say the same: the rule of the shadow.
-
-    Both refuse, or both answer; then extractive answers must quote the same spans, as they are their quotes.
-    A language model never writes the same text twice, so of two written answers the documents cited must
-    be the same at least by half (Jaccard).
-    """
-    if not (cached.answerable and fresh.answerable):
-        return cached.answerable == fresh.answerable
-    if cached.finalist == fresh.finalist == "extractive":
-        return _spans(cached) == _spans(fresh)
-    one, other = ({citation.document_id for citation in answer.citations} for answer in (cached, fresh))
-    return len(one & other) * 2 >= len(one | other)
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float, float]:
-    """A share and its 95 % score interval (Wilson 1927): [share, low, high]. `trials` is at least 1."""
-    share, z2 = successes / trials, _Z * _Z
-    center = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z * ((share * (1 - share) + z2 / (4 * trials)) / trials) ** 0.5 / (1 + z2 / trials)
-    return share, max(0.0, center - half), min(1.0, center + half)
-
-
-def _spans(answer: Answer) -> set[tuple[str, int, int]]:
-    return {(c.document_id, c.start, c.end) for c in answer.citations}
 
 
 def _cosine(one: Floats, other: Floats) -> float:

@@ -9,12 +9,13 @@ arguments, and where they stand says who does what to whom.
 import re
 from functools import cache
 
-from serving.english import Clause
+from serving.clause import Clause
 from serving.rewording import rewordings
 
 _DIGITS = {character: digit for digit, character in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
 _NUMERAL = re.compile("[零〇一二两三四五六七八九十百千万]+")
+_LONGEST = 12  # characters of a numeral
 _ADVERB = re.compile(r"\?(何时|为何|如何|何处|是否)")
 _AGENT = re.compile(r"\A(?P<what>.+)由(?P<who>谁)(?P<does>[\u4e00-\u9fff]{1,3})\Z")
 _PUNCTUATION = re.compile(r"[\s，。；：？！、,;:?!]+")
@@ -56,8 +57,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
 
 
 def _arabic(text: str) -> str:
-    """Numerals in digits: 二十一 is 21. What is no number stays as it is."""
-    return _NUMERAL.sub(lambda match: _number(match[0]), text)
+    """Numerals in digits: 二十一 is 21. What is no number, or too long for one, stays as it is."""
+    return _NUMERAL.sub(lambda match: _number(match[0]) if len(match[0]) <= _LONGEST else match[0], text)
 
 
 def _number(numeral: str) -> str:

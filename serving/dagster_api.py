@@ -110,18 +110,17 @@ class DagsterApi:
         raise NotFound(result.get("message") or f"no code location of {self.url} has a job {job}")
 
     async def _errors(self, run_id: str) -> tuple[str, ...]:
-        """Why the run failed: the innermost message of each error, in order."""
-        found: dict[str, None] = {}
+        """Why the run failed: the innermost message of each error once, with the step that had it first."""
+        found: dict[str, str] = {}
         after, more = None, True
         while more:
             page = (await self._ask(_EVENTS, id=run_id, after=after))["logsForRun"]
             for event in page.get("events", ()):
                 if error := event.get("error"):
-                    inner = (error["causes"] or [error])[-1]
-                    where = f"{event['stepKey']}: " if event.get("stepKey") else ""
-                    found[f"{where}{inner['message'].strip()}"] = None
+                    inner = (error["causes"] or [error])[-1]["message"].strip()
+                    found.setdefault(inner, f"{event['stepKey']}: {inner}" if event.get("stepKey") else inner)
             after, more = page.get("cursor"), page.get("hasMore", False)
-        return tuple(found)
+        return tuple(found.values())
 
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:

@@ -6,17 +6,20 @@ in its order. So what it does not know costs a hit, never a wrong answer. The on
 disappears only where its grammar is certain, that is next to an auxiliary, a pronoun or a question word.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from dataclasses import replace
+from itertools import takewhile
 
 from serving import rewording
+from serving.clause import Clause, complement, in_order, joined, nouns, swapped
 from serving.english_words import (
     ASKS,
     AUXILIARIES,
     BE,
     BREAK,
     DETERMINERS,
+    DO,
     GENITIVE,
     HAVE,
     IMPERSONAL,
@@ -30,26 +33,13 @@ from serving.english_words import (
     same,
     words_of,
 )
-from serving.rewording import Words
 
-_SEAM = "|"
-_COMPLEMENTS = frozenset(("+of", "+for"))
-_WITH_OF = frozenset("notify inform warn remind advis convinc accus think hear dispos complain".split())  # noqa: SIM905
+_LETTERS = re.compile(r"[^\W\d_]+")
+_OTHER_SCRIPT = re.compile(r"[^\x00-\u024f]")
+_HOW_TO = frozenset(("how", "where", "who", "which"))  # asks for instructions, whoever follows them
 _SAME_LINK = {"when": "if", "whenever": "if"}
 _BOUNDS = frozenset(("maximum", "minimum"))
 _ADVERBS = frozenset("still already always also usually often never ever automatically".split())  # noqa: SIM905
-
-
-@dataclass(frozen=True, order=True)
-class Clause:
-    """One statement of a question; equal where it says the same."""
-
-    link: str = ""  # what ties it to the rest: if, that, because
-    asks: str = ""  # which, who, how many, whether...; "" in a statement
-    marks: Words = ()  # tense, mood, negation and adverbs of the verb, sorted
-    acts: Words = ()  # verbs whose object is what is spoken of: "do we store X" is "is X stored"
-    words: Words = ()  # what is spoken of, in order
-    phrases: tuple[Words, ...] = ()  # led by a preposition, sorted: they may stand in front or at the end
 
 
 def clauses(text: str) -> tuple[Clause, ...]:
@@ -66,6 +56,13 @@ def clauses(text: str) -> tuple[Clause, ...]:
         found = [c for c in found if c not in loose and c is not main]
         found.append(replace(main, phrases=tuple(sorted(phrases))))
     return tuple(sorted(found))
+
+
+def reads(text: str) -> bool:
+    """Whether the text may be English: Latin letters, and no word of another language's grammar."""
+    foreign = rewording.english().foreign
+    words = _LETTERS.findall(text)
+    return not any(word.lower() in foreign or _OTHER_SCRIPT.search(word) for word in words)
 
 
 def wording(text: str) -> str:
@@ -143,7 +140,7 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
     for edge, words in ((0, before), (-1, rest)):
         if asks.startswith("how ") and words and words[edge] in _BOUNDS:
             marks.add(words.pop(edge))
-    before = _swapped(before)
+    before = swapped(before)
 
     def take(word: str) -> None:
         if word in PAST:
@@ -166,7 +163,7 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
         else:
             marks.add(rest[0])
         rest = rest[1:]
-    marks.update(["not " * negations] if negations else [])
+    marks.update(["not", "twice"][:negations])
     be = auxiliary in BE
     inner = next((i for i, word in enumerate(rest) if word in {"be", "been"}), None)
     if not be and inner is not None and (inner == 0 or not pronoun):
@@ -177,30 +174,33 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
     if AUXILIARIES.intersection(rest[1:] if pronoun else rest[:-1]) or (
         asks and AUXILIARIES.intersection(before)
     ):
-        return _strict([*before, auxiliary, *([pronoun] if pronoun else []), *rest], marks), asks
+        return in_order([*before, auxiliary, *([pronoun] if pronoun else []), *rest], marks), asks
     if be:
         patient = ["@me"] if pronoun in {"i", "we"} else [pronoun] if pronoun else []
         return _been(asks, before, patient + rest, marks)
     if pronoun and rest:
         if auxiliary in HAVE:
             marks.add("perfect")
-        if rest[0] in {"have", "get"}:  # do we have X, is there X
-            return _noun([*before, "there", *rest[1:]], marks | {"be"}), asks
-        acted = _act([rest[0], *_joined(before, rest[1:])])
-        if pronoun in {"i", "you"} and asks in {"how", "where", "who", "which"}:
+        mine = ["@i"] if pronoun == "i" else []
+        if rest[0] in {"have", "get"}:  # do we have X, is there X; what I have is another matter
+            return nouns([*before, *(mine or ["there"]), *rest[1:]], marks | {"be"}), asks
+        if auxiliary in DO and asks not in _HOW_TO and rest[0] != "need":
+            before = [*mine, *before]  # whether I pay or we do; what anybody needs is needed
+        acted = _act([rest[0], *joined(before, rest[1:])])
+        if pronoun in {"i", "you"} and asks in _HOW_TO:
             # What I should do is what I do, and where I can is where I do.
             marks -= {"should", "can"} if asks == "where" else {"should"}
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
         asks = asks if asks == "how many" else "which"
         owned = [*rest[:-1], *before, *filter(None, [attribute])]
-        return _noun(owned, marks | {"be"}), asks
+        return nouns(owned, marks | {"be"}), asks
     if asks == "how long" and rest and rest[-1] == "take" and is_gerund(rest[0]):
         acted = _act(rest[:-1], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if auxiliary in HAVE:
         marks.add("perfect")
-    return _strict(_joined(before, rest), marks), asks
+    return in_order(joined(before, rest), marks), asks
 
 
 def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tuple[Clause, str]:
@@ -215,99 +215,39 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tup
         at = done[-1]
         verb, patient, after = base(rest[at]), rest[:at], rest[at + 1 :]
         while patient and patient[-1] in _ADVERBS | {"not"}:
-            marks.add(patient.pop())
+            word = patient.pop()
+            marks.add("twice" if word in marks else word)
         if after == ["by"]:  # which Y is X done by
-            return _strict([*before, verb, *patient], marks), asks
+            return in_order([*before, verb, *patient], marks), asks
         if after[:1] == ["by"]:  # X is done by Y: Y does X
-            return _strict([*after[1:], verb, *_joined(before, patient)], marks), asks
-        patient = _joined(before, [*patient, *_complement(after)])
-        return replace(_noun(patient, marks, verb), acts=(verb,)), asks
+            return in_order([*after[1:], verb, *joined(before, patient)], marks), asks
+        patient = joined(before, [*patient, *complement(after)])
+        return replace(nouns(patient, marks, verb), acts=(verb,)), asks
     if rest[:1] == ["@me"] and is_gerund(rest[1] if rest[1:] else ""):
-        acted = _act([rest[1], *_joined(before, rest[2:])], gerund=True)
+        acted = _act([rest[1], *joined(before, rest[2:])], gerund=True)
         return replace(acted, marks=(*marks, *acted.marks)), asks
     if rest and asks and is_gerund(rest[0]):
-        return _strict([*before, base(rest[0]), *rest[1:]], marks), asks
+        return in_order([*before, base(rest[0]), *rest[1:]], marks), asks
     adjective = asks.removeprefix("how ")
     if adjective != asks and not before and (attribute := rewording.english().attributes.get(adjective)):
-        return _noun([*rest, attribute], marks | {"be"}), "which"
-    return _noun(_joined(before, rest), marks | {"be"}), asks
-
-
-def _joined(before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """What stands before and after a verb that went. The seam stays: it says who does what to whom.
-
-    "Which customers do partners call?" is not "which customer partners call?"
-    """
-    seam = before and after and after[0] not in PREPOSITIONS | GENITIVE
-    return [*before, *([_SEAM] if seam else []), *(_complement(after) if before else after)]
-
-
-def _complement(after: Sequence[str]) -> list[str]:
-    """What follows a verb: its "for" and "of" belong to the verb, as in "pay for"."""
-    return [f"+{after[0]}", *after[1:]] if after and after[0] in GENITIVE else [*after]
+        return nouns([*rest, attribute], marks | {"be"}), "which"
+    return nouns(joined(before, rest), marks | {"be"}), asks
 
 
 def _act(tokens: list[str], *, gerund: bool = False) -> Clause:
     """A verb at the front that somebody does to what follows."""
     if not tokens or (gerund and not is_gerund(tokens[0])):
-        return _strict(tokens, set())
+        return in_order(tokens, set())
     verb = base(tokens[0]) if gerund else same(tokens[0])
-    return replace(_noun(_complement(tokens[1:]), set(), verb), acts=(verb,))
+    return replace(nouns(complement(tokens[1:]), set(), verb), acts=(verb,))
 
 
 def _plain(tokens: list[str]) -> Clause:
     """A clause without an auxiliary: its verb is one of the words, and says the tense."""
     for i, token in enumerate(tokens):
         if is_participle(token) and base(token) != token and (i == 0 or not _before_noun(tokens[i - 1])):
-            return _strict([*tokens[:i], base(token), *tokens[i + 1 :]], {"past"})
-    return _strict(tokens, set())
-
-
-def _noun(tokens: Sequence[str], marks: set[str], verb: str = "") -> Clause:
-    """Nouns and their phrases without a verb between them, where "X of Y" is "Y X".
-
-    Beside a verb "for" may be the verb's, and "of" with some: to bill customers for tags is not to bill
-    customers of tags.
-    """
-    genitive = {"of"} - ({"of"} if verb in _WITH_OF else set()) if verb else GENITIVE
-    parts: list[tuple[list[str], list[list[str]]]] = [([], [[]])]
-    for token, after in pairwise([*tokens, "in"]):
-        # A preposition without its noun asks for that: whom do we pay, and whom do we pay for?
-        headless = after in PREPOSITIONS or not any(parts[-1][1])
-        if token in genitive and not headless:
-            parts[-1][1].append([])
-        elif token in PREPOSITIONS | GENITIVE | _COMPLEMENTS:
-            parts.append(([token.removeprefix("+")], [[]]))
-        else:
-            parts[-1][1][-1].append(token)
-    return _built(
-        ((lead, [word for group in reversed(groups) for word in group]) for lead, groups in parts), marks
-    )
-
-
-def _swapped(tokens: list[str]) -> list[str]:
-    """A noun phrase in front of an auxiliary: "version of Kafka" is "Kafka version"."""
-    if "of" not in tokens or PREPOSITIONS.intersection(tokens):
-        return tokens
-    at = tokens.index("of")
-    return [*_swapped(tokens[at + 1 :]), *tokens[:at]]
-
-
-def _strict(tokens: Sequence[str], marks: set[str]) -> Clause:
-    """Words among which a verb hides: every word in its order."""
-    parts: list[tuple[list[str], list[str]]] = [([], [])]
-    for token in tokens:
-        if token in PREPOSITIONS | _COMPLEMENTS:
-            parts.append(([token.removeprefix("+")], []))
-        else:
-            parts[-1][1].append(token)
-    return _built(iter(parts), marks)
-
-
-def _built(parts: Iterator[tuple[list[str], list[str]]], marks: set[str]) -> Clause:
-    dropped = rewording.english().dropped
-    said = [(*lead, *(same(word) for word in words if word not in dropped)) for lead, words in parts]
-    return Clause(marks=tuple(sorted(marks)), words=said[0], phrases=tuple(sorted(said[1:])))
+            return in_order([*tokens[:i], base(token), *tokens[i + 1 :]], {"past"})
+    return in_order(tokens, set())
 
 
 def _before_noun(word: str) -> bool:

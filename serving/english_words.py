@@ -12,13 +12,13 @@ from serving import rewording
 from serving.rewording import Words
 
 BE = frozenset("is are was were be been being am".split())  # noqa: SIM905
-_DO = frozenset("do does did".split())  # noqa: SIM905
+DO = frozenset("do does did".split())  # noqa: SIM905
 HAVE = frozenset("have has had".split())  # noqa: SIM905
 MODALS = {
     "can": "can", "could": "could", "may": "can", "might": "might", "must": "must", "should": "should",
     "shall": "should", "will": "will", "would": "would",
 }  # fmt: skip
-AUXILIARIES = BE | _DO | HAVE | MODALS.keys()
+AUXILIARIES = BE | DO | HAVE | MODALS.keys()
 PAST = frozenset("was were did had".split())  # noqa: SIM905
 ASKS = frozenset("who whose when where why how what which consequence".split())  # noqa: SIM905
 IMPERSONAL = frozenset("i we you".split())  # noqa: SIM905
@@ -52,7 +52,7 @@ _DATES = (
     re.compile(rf"\b(?P<m>{_MONTH})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<y>\d{{4}})\b", re.I),
 )
 _TOKEN = re.compile(r'"[^"]*"|`[^`]*`|\S+')
-_END = re.compile(r"[,;:.?!)\]]+\Z")
+_END = ",;:.?!)]"
 _AMOUNT = re.compile(r"(?P<coin>[$€£¥]?)(?P<number>[-+]?\d[\d.,]*)(?P<unit>%|[A-Za-z°]{1,4})?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _KEY = re.compile(r"[A-Za-z]+-\d+")
@@ -105,7 +105,7 @@ def _tokens(text: str) -> list[str]:
         if chunk[0] in '"`':
             found.append(chunk)
             continue
-        core = _END.sub("", chunk).lstrip("([{")
+        core = chunk.rstrip(_END).lstrip("([{")
         if core.strip("-–—"):
             first = not found or found[-1] == BREAK
             counted = bool(found) and found[-1][-1].isdigit() and len(core) < 3  # 5 MB is not 5 Mb

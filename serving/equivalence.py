@@ -14,15 +14,17 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from alchemy.retrieval.lexical import MONTHS
 from alchemy.text.language import is_chinese
 from serving import chinese, english
-from serving.english import Clause
+from serving.clause import Clause
 
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w")
-_ENDING = re.compile(r"[\s?!.。？！]+\Z")
+_LONGEST = 500  # characters; who writes more is not asking what another one asked in other words
+_ENDING = " ?!.。？！"
 _DAYS = "mon|tues|wednes|thurs|fri|satur|sun"
 _RELATIVE = re.compile(
     r"(?i)\b(?:today|yesterday|tomorrow|tonight|ago|recent|recently|lately|upcoming|(?:last|this|next|past|"
@@ -45,10 +47,18 @@ class Meaning:
         return hashlib.sha256(repr(self.clauses).encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=10_000)  # those that repeat are what a cache is for
 def meaning(question: str) -> Meaning | None:
-    """The question's meaning; None where it has no words of its own to compare."""
+    """The question's meaning; None where it is too long, in another language, or has no words to compare."""
+    if len(question) > _LONGEST:
+        return None
     text = unicodedata.normalize("NFKC", question)
-    found = chinese.sequence(text) if is_chinese(text) else english.clauses(text)
+    if is_chinese(text):
+        found = chinese.sequence(text)
+    elif english.reads(text):
+        found = english.clauses(text)
+    else:
+        return None
     said = "".join(word for c in found for word in (*c.words, *itertools.chain(*c.phrases)))
     return Meaning(found) if _WORD.search(said) else None
 
@@ -76,7 +86,7 @@ def normalized(question: str) -> str:
     sentences begin with a capital whatever they are about. All other capitals stay: IT is not it, and names
     of files, variables and branches differ by case alone.
     """
-    text = _ENDING.sub("", _SPACE.sub(" ", unicodedata.normalize("NFKC", question)).strip())
+    text = _SPACE.sub(" ", unicodedata.normalize("NFKC", question)).strip().rstrip(_ENDING)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 

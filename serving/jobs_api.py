@@ -36,14 +36,41 @@ class Launched(BaseModel):
 class Watched(BaseModel):
     """A run and its steps; times are seconds since 1970."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "run": {
+                        "id": "5c0e7f6e-41a0-4cf1-9a43-0a2f0f5f3f4e",
+                        "job": "full_cycle",
+                        "status": "STARTED",
+                        "started": 1795226400.1,
+                        "ended": None,
+                        "steps": [
+                            {
+                                "name": "cleaned_corpus",
+                                "status": "SUCCESS",
+                                "started": 1795226401.0,
+                                "ended": 1795226404.2,
+                                "assets": ["cleaned_corpus"],
+                            }
+                        ],
+                        "errors": [],
+                    },
+                    "url": "http://dagster:3000/runs/5c0e7f6e-41a0-4cf1-9a43-0a2f0f5f3f4e",
+                    "done": False,
+                }
+            ]
+        },
+    )
 
     run: JobRun
     url: str
     done: bool
 
 
-def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
+async def dagster(found: Annotated[Services, Depends(services)]) -> DagsterApi:
     """The client, as a dependency. Raises Unavailable naming the setting where it is not set."""
     if found.dagster is None:
         raise Unavailable(

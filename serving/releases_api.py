@@ -6,19 +6,17 @@ with a reason. The release's history keeps who moved it and why.
 """
 
 import asyncio
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from alchemy.artifacts import Artifacts
-from alchemy.comparison import Changes, compare_releases
-from alchemy.errors import BadInput, Conflict, NotFound
+from alchemy.errors import BadInput, Conflict
 from alchemy.release import (
     Alias,
     describe,
-    list_releases,
     pin,
     promote,
     read_release_alias,
@@ -27,89 +25,30 @@ from alchemy.release import (
     unpin,
 )
 from serving.access import Operator
+from serving.release_views import (
+    ReleaseDetail,
+    ReleaseDiff,
+    ReleaseList,
+    aliases_view,
+    detail_view,
+    diff_view,
+    example,
+    list_view,
+)
 from serving.services import Services, services
 
 router = APIRouter(prefix="/api/releases", tags=["releases"])
 
-_LISTED = 200  # ids of documents or chunks that a diff names; the counts are of all
-
 Found = Annotated[Services, Depends(services)]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Gate(_Wire):
-    """The gate's last judgment."""
-
-    passed: bool
-    at: str
-    reasons: list[str]
-
-
-class ReleaseRow(_Wire):
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "5f1c0d2e9a77",
-                    "created_at": "2026-11-21T02:14:07.120+00:00",
-                    "aliases": ["champion", "candidate"],
-                    "serving": True,
-                    "gate": {"passed": True, "at": "2026-11-21T02:14:09.003+00:00", "reasons": []},
-                    "scores": {"recall_at_5": 0.91, "ndcg_at_10": 0.84, "leaks": 0},
-                }
-            ]
-        },
-    )
-
-    id: str
-    created_at: str
-    aliases: list[str]  # champion, previous, candidate, pinned
-    serving: bool
-    gate: Gate | None  # None: never judged
-    scores: dict[str, float | None]  # the headline of its evaluation; empty where that is gone
-
-
-class ReleaseList(_Wire):
-    releases: list[ReleaseRow]  # newest first
-    total: int
-    champion: str | None
-    pinned: str | None
-
-
-class ReleaseDetail(ReleaseRow):
-    record: dict[str, Any]  # models, versions of artifacts, weights
-    history: list[dict[str, Any]]  # judged, promoted, pinned: when, why and by whom; oldest first
-    report: dict[str, Any] | None  # the evaluation's sections, without single questions and pairs
-    rendered: str | None  # the same as Markdown
-
-
-class NameChanges(_Wire):
-    """Ids, at most 200 of each kind; `counts` are of all."""
-
-    added: list[str]
-    removed: list[str]
-    changed: list[str]
-    counts: dict[str, int]
-
-
-class ReleaseDiff(_Wire):
-    before: str
-    after: str
-    parts: dict[str, tuple[Any, Any]]
-    scores: dict[str, tuple[Any, Any]]
-    documents: NameChanges | None  # None where a side's corpus was pruned
-    chunks: NameChanges | None
-    missing: list[str]
+Name = Annotated[
+    str, Path(max_length=100, pattern="^[0-9A-Za-z]+$", description="An id, its beginning, or an alias.")
+]
 
 
 class Move(BaseModel):
     """What the mover saw and why they move."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=example({"expected": "5f1c0d2e9a77"}))
 
     expected: str | None = Field(
         None,
@@ -121,13 +60,17 @@ class Move(BaseModel):
 
 class Promotion(Move):
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"expected": "5f1c0d2e9a77", "reason": "reviewed"}]}
+        extra="forbid", json_schema_extra=example({"expected": "5f1c0d2e9a77", "reason": "reviewed"})
     )
 
     force: bool = Field(False, description="Although the gate has not passed it; needs a reason.")
 
 
-class Moved(_Wire):
+class Moved(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, json_schema_extra=example({"champion": "5f1c0d2e9a77", "pinned": None})
+    )
+
     champion: str | None
     pinned: str | None
 
@@ -135,53 +78,19 @@ class Moved(_Wire):
 @router.get("")
 async def releases(_: Operator, found: Found, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> ReleaseList:
     """The newest releases, with the gate's verdict and what points at them."""
-    live = found.follower.current
-
-    def read() -> ReleaseList:
-        artifacts = found.artifacts
-        ids = [one.version for one in list_releases(artifacts)][::-1]
-        rows = [_row(artifacts, describe(artifacts, one), live.id if live else "") for one in ids[:limit]]
-        return ReleaseList(releases=rows, total=len(ids), **_aliases(artifacts))
-
-    return await asyncio.to_thread(read)
+    return await asyncio.to_thread(list_view, found.artifacts, _live(found), limit)
 
 
 @router.get("/{release_id}")
-async def release(release_id: str, _: Operator, found: Found) -> ReleaseDetail:
-    """One release, by id, its beginning or an alias: its parts, its evaluation and its history."""
-    live = found.follower.current
-
-    def read() -> ReleaseDetail:
-        artifacts = found.artifacts
-        described = describe(artifacts, resolve_release(artifacts, release_id))
-        row = _row(artifacts, described, live.id if live else "")
-        report, rendered = _evaluation(artifacts, described["evaluation"])
-        record = {name: value for name, value in described.items() if name not in _OWN}
-        return ReleaseDetail(
-            **row.model_dump(), record=record, history=described["history"], report=report, rendered=rendered
-        )
-
-    return await asyncio.to_thread(read)
+async def release(release_id: Name, _: Operator, found: Found) -> ReleaseDetail:
+    """One release: its parts, its evaluation and its history."""
+    return await asyncio.to_thread(detail_view, found.artifacts, release_id, _live(found))
 
 
 @router.get("/{before}/diff/{after}")
-async def diff(before: str, after: str, _: Operator, found: Found) -> ReleaseDiff:
+async def diff(before: Name, after: Name, _: Operator, found: Found) -> ReleaseDiff:
     """What differs between two releases: parts, scores, documents and chunks."""
-
-    def compare() -> ReleaseDiff:
-        names = [resolve_release(found.artifacts, name) for name in (before, after)]
-        difference = compare_releases(found.artifacts, *names)
-        return ReleaseDiff(
-            before=difference.before,
-            after=difference.after,
-            parts=difference.parts,
-            scores=difference.scores,
-            documents=_bounded(difference.documents),
-            chunks=_bounded(difference.chunks),
-            missing=list(difference.missing),
-        )
-
-    return await asyncio.to_thread(compare)
+    return await asyncio.to_thread(diff_view, found.artifacts, before, after)
 
 
 @router.post("/rollback")
@@ -207,7 +116,7 @@ async def let_go(admin: Operator, found: Found, body: Move | None = None) -> Mov
 
 @router.post("/{release_id}/promote")
 async def make_champion(
-    release_id: str, admin: Operator, found: Found, body: Promotion | None = None
+    release_id: Name, admin: Operator, found: Found, body: Promotion | None = None
 ) -> Moved:
     """Makes a release the champion. 422 where the gate has not passed it and nobody forces it."""
     body = body or Promotion()
@@ -230,7 +139,7 @@ async def make_champion(
 
 
 @router.post("/{release_id}/pin")
-async def hold(release_id: str, admin: Operator, found: Found, body: Move | None = None) -> Moved:
+async def hold(release_id: Name, admin: Operator, found: Found, body: Move | None = None) -> Moved:
     """Makes a release serve until it is unpinned, whatever is promoted meanwhile."""
     body = body or Move()
 
@@ -241,18 +150,15 @@ async def hold(release_id: str, admin: Operator, found: Found, body: Move | None
     return await _moved(found, move)
 
 
-_OWN = frozenset({"id", "created_at", "aliases", "gate", "history"})  # of `describe`, beside the record
+def _live(found: Services) -> str:
+    """The id of what serves, or ""."""
+    return found.follower.current.id if found.follower.current else ""
 
 
-async def _moved(found: Services, move: Any) -> Moved:
+async def _moved(found: Services, move: Callable[[Artifacts], None]) -> Moved:
     await asyncio.to_thread(move, found.artifacts)
     await found.follower.refresh()  # so that the mover's next question is answered by what they chose
-    return Moved(**await asyncio.to_thread(_aliases, found.artifacts))
-
-
-def _aliases(artifacts: Artifacts) -> dict[str, str | None]:
-    aliases = {name: read_release_alias(artifacts, name) for name in ("champion", "pinned")}
-    return {name: (alias.release or None) if alias else None for name, alias in aliases.items()}
+    return Moved(**await asyncio.to_thread(aliases_view, found.artifacts))
 
 
 def _seen(artifacts: Artifacts, name: str, body: Move) -> Alias | None:
@@ -262,51 +168,3 @@ def _seen(artifacts: Artifacts, name: str, body: Move) -> Alias | None:
     if body.expected is not None and body.expected != now:
         raise Conflict(f"the {name} is {now or 'none'} by now, and not {body.expected or 'none'}; look again")
     return alias
-
-
-def _row(artifacts: Artifacts, described: dict[str, Any], live: str) -> ReleaseRow:
-    gate = described["gate"]
-    return ReleaseRow(
-        id=described["id"],
-        created_at=described["created_at"],
-        aliases=described["aliases"],
-        serving=described["id"] == live,
-        gate=Gate(passed=gate["passed"], at=gate["at"], reasons=gate.get("reasons", [])) if gate else None,
-        scores=_scores(artifacts, described["evaluation"]),
-    )
-
-
-def _scores(artifacts: Artifacts, version: str) -> dict[str, float | None]:
-    from alchemy.evaluation.report import headline, read_report
-
-    try:
-        return headline(read_report(artifacts, version)) if version else {}
-    except NotFound:  # pruned
-        return {}
-
-
-def _evaluation(artifacts: Artifacts, version: str) -> tuple[dict[str, Any] | None, str | None]:
-    from alchemy.evaluation.report import RENDERED, read_report
-
-    if not version:
-        return None, None
-    try:
-        report = read_report(artifacts, version)
-        rendered = artifacts.file(artifacts.get("evaluation", version), RENDERED).read_text(encoding="utf-8")
-    except NotFound:
-        return None, None
-    adapters = {name: _without_singles(one) for name, one in report.get("adapters", {}).items()}
-    return _without_singles(report) | {"adapters": adapters}, rendered
-
-
-def _without_singles(section: dict[str, Any]) -> dict[str, Any]:
-    """Means without the thousands of questions and pairs that they are of."""
-    return {name: value for name, value in section.items() if name not in ("by_question", "by_pair")}
-
-
-def _bounded(changes: Changes | None) -> NameChanges | None:
-    if changes is None:
-        return None
-    names: dict[str, Any] = asdict(changes)
-    counts = {kind: len(some) for kind, some in names.items()}
-    return NameChanges(**{kind: list(some[:_LISTED]) for kind, some in names.items()}, counts=counts)

@@ -22,6 +22,7 @@ class Tables:
     predicates: Mapping[str, str]
     attributes: Mapping[str, str]
     past: Mapping[str, str]  # irregular past forms and participles, to their verb
+    foreign: frozenset[str]
     dropped: frozenset[str]
     longest: int  # words of a frame or phrase
 
@@ -48,6 +49,7 @@ def english() -> Tables:
         rows["predicates"],
         rows["attributes"],
         {form: verb for verb, forms in rows["irregular"].items() for form in forms.split()},
+        frozenset(rows["foreign"]),
         frozenset(rows["dropped"]),
         max(map(len, (*phrases, *frames))),
     )

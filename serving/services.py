@@ -60,7 +60,10 @@ class Services:
         return record
 
 
-def services(connection: HTTPConnection) -> Services:
-    """The services of a request's or WebSocket's app; a FastAPI dependency."""
+async def services(connection: HTTPConnection) -> Services:
+    """The services of a request's or WebSocket's app; a FastAPI dependency.
+
+    Such are coroutines here: FastAPI takes a plain function to a thread, which costs more than most of them.
+    """
     found: Services = connection.app.state.services
     return found

@@ -20,6 +20,8 @@ pings, and a peer that does not answer is cut off. It closes with
     4401  the login has ended: its token expired or was revoked
     4408  the client does not read what it is sent
     4429  more than `socket_messages_per_minute` messages
+
+A page of another site is refused with 403 before that, and nobody's credentials with 401.
 """
 
 import asyncio

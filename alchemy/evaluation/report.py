@@ -57,8 +57,8 @@ def weights_of(report: Mapping[str, Any]) -> SearchWeights:
 
 def headline(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few numbers that a person looks at first."""
-    scores, answers = scores_of(report), report["answers"]
-    precision, grounded = answers["citation_precision"], answers["groundedness"]
+    scores, answers = scores_of(report), report.get("answers", {})
+    precision, grounded = answers.get("citation_precision"), answers.get("groundedness")
     return {
         "recall_at_5": scores.recall_at_5,
         "ndcg_at_10": scores.ndcg_at_10,

@@ -54,7 +54,7 @@ class Decoder:
             torch._dynamo.config.allow_unspec_int_on_nn_module = True
             torch._dynamo.config.recompile_limit = 64  # sizes, with and without adapters
             for layer in _layers(base.model):
-                layer.compile(dynamic=False)
+                layer.compile()
         probe, _ = self._probe(4)
         tile = smallest_tile(_attention(base.model, probe), most_rows, base.dtype, base.device)
         self.slots = Slots(probe, most_bytes, tile)

@@ -12,8 +12,8 @@ let refreshing = null;
 
 /** What a request failed with; `message` is for people. */
 export class Failure extends Error {
-  constructor(status, message, after = 0) {
-    super(words(status, message, after));
+  constructor(status, message, after = 0, said = words(status, message, after)) {
+    super(said);
     this.status = status;
     this.after = after;
   }
@@ -41,7 +41,9 @@ export function forget() {
 /** Logs in by OAuth2's password flow. Throws Failure. */
 export async function login(username, password) {
   const body = new URLSearchParams({ grant_type: "password", username, password });
-  return keep(await (await checked(await send("POST", "/api/auth/login", { body }))).json());
+  const response = await send("POST", "/api/auth/login", { body });
+  if (response.status === 401) throw new Failure(401, "", 0, t("e_login"));
+  return keep(await (await checked(response)).json());
 }
 
 export async function logout() {

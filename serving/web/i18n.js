@@ -73,7 +73,7 @@ const WORDS = {
   r_picture: ["a picture", "图片"],
   r_html: ["HTML", "HTML"],
   cached_exact: ["From the cache: the same question was answered before.", "来自缓存：此前回答过相同的问题。"],
-  cached_semantic: ["From the cache: a question with the same meaning was answered before.", "来自缓存：此前回答过同义的问题。"],
+  cached_semantic: ["From the cache; it was made for: {text}", "来自缓存，原问题：{text}"],
   filtered: ["Searched only: {list}.", "检索范围：{list}。"],
   dropped: ["Nothing answered under: {list}. The search went on without.", "以下条件下无结果，已放宽：{list}。"],
   f_sources: ["source {v}", "来源 {v}"],
@@ -163,6 +163,7 @@ const WORDS = {
   admin: ["Administration", "管理"],
 
   e_network: ["The service cannot be reached. Check the connection and try again.", "无法连接服务，请检查网络后重试。"],
+  e_login: ["That name and password do not go together.", "用户名或密码不正确。"],
   e_401: ["You are not signed in.", "您尚未登录。"],
   e_403: ["You may not do this: {message}", "您无权执行此操作：{message}"],
   e_404: ["Not found: {message}", "未找到：{message}"],

@@ -141,7 +141,7 @@ export class Turn {
         h("button", { type: "button", class: "plain", on: { click: () => this.retry(this.question) } }, t("again"))));
     }
     if (!answer) return out;
-    if (answer.cached) note(t(`cached_${answer.cached}`));
+    if (answer.cached) note(t(`cached_${answer.cached}`, { text: answer.cached_question ?? "" }));
     if (answer.standalone) note(t("standalone", { text: answer.standalone }));
     if (answer.degraded.length) {
       note(t("degraded", { list: answer.degraded.map((name) => (known(`d_${name}`) ? t(`d_${name}`) : name)).join(", ") }), "warn");

@@ -266,10 +266,10 @@ def test_the_work_of_the_engine_is_measured(manager: ModelManager, registry: Col
 def test_compiled_steps_say_the_same_in_any_company_and_are_made_before_anybody_waits(
     tiny: str, folders: list[Path], registry: CollectorRegistry
 ) -> None:
-    manager = make_manager(tiny, registry, rows=4, compile=True)
+    manager = make_manager(tiny, registry, rows=2, compile=True)
     try:
         handles = [manager.load("general", folder) for folder in folders]
-        asked = [(handles[n % 3], Sampling(max_new_tokens=3 + n)) for n in range(7)]
+        asked = [(handles[n % 3], Sampling(max_new_tokens=3 + n)) for n in range(5)]
 
         async def together() -> list[Piece]:
             return await asyncio.gather(*(write(manager, QUESTION, s, adapter=handle) for handle, s in asked))

@@ -10,7 +10,8 @@ import pytest
 from alchemy.errors import Unavailable
 from alchemy.quoting import Citation
 from serving.answer import Answer, Usage
-from serving.cache import CacheManager, CacheScope, Figures, agree, wilson, worth_keeping
+from serving.cache import CacheManager, CacheScope, Figures, worth_keeping
+from serving.cache_checks import agree, wilson
 from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.state import PREFIX, State

@@ -53,6 +53,26 @@ def test_what_asks_about_nothing_is_the_same_as_nothing(text: str) -> None:
     assert not same_question(text, text)
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["¿Cuándo pagas?", "Wie oft wiederholt das Gateway?", "Qui a payé ?", "Кто платит?", "누가 냅니까?"],
+)
+def test_a_language_without_rules_is_left_to_the_letters(question: str) -> None:
+    assert meaning(question) is None
+    assert normalized(question)
+
+
+@pytest.mark.parametrize(
+    "piece", ["hi ", "a of ", "in ", "who ", "please, ", "?", '"', "not ", "is ", "万", "请问", "1,", "最近"]
+)
+def test_the_longest_questions_are_read_to_their_end(piece: str) -> None:
+    for longest in (490, 4000):
+        question = f"What is {piece * longest}"[:longest]
+        assert same_question(question, question) == (meaning(question) is not None)
+        assert not same_question(question + " x", question + " y")
+        assert plain_wording(question) or piece == "?"
+
+
 @given(texts, texts)
 def test_sameness_is_symmetric_and_never_fails(one: str, other: str) -> None:
     assert same_question(one, other) == same_question(other, one)
@@ -85,14 +105,14 @@ def test_two_words_that_change_places_make_another_question_unless_one_is_a_part
     """Every exchange of two words in every question; what is left moves a participle, a date or a sum."""
     moved = set()
     for question in QUESTIONS:
-        words = question.rstrip("?.").split()
+        words, meant = question.rstrip("?.").split(), meaning(question)
         for i in range(len(words)):
             for j in range(i + 1, len(words)):
                 if {words[i].lower(), words[j].lower()} & _FUNCTION_WORDS or words[i] == words[j]:
                     continue
                 other = [*words]
                 other[i], other[j] = other[j], other[i]
-                if same_question(question, " ".join(other)):
+                if meaning(" ".join(other)) == meant:
                     moved.add((words[i], words[j]))
     strangers = {pair for pair in moved if not any(_may_move(word) for word in pair)}
     assert strangers == set()

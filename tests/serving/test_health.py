@@ -183,6 +183,8 @@ CLOSED = {
     "measure": set(MEASURES),
     "result": {"found", "missed"},
     "of": {"release", "data"},
+    "tier": {"exact", "semantic"},
+    "bound": {"estimate", "low", "high"},
 }
 
 

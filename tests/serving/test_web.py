@@ -120,9 +120,9 @@ def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_
         with page.expect_response("**/api/auth/login") as refused:
             page.get_by_role("button", name="Sign in").click()
         assert refused.value.status == 401
-        browser.problems.clear()  # the browser itself reports the 401
-        page.get_by_role("alert").get_by_text("not signed in").wait_for()
+        page.get_by_role("alert").get_by_text("do not go together").wait_for()
         log_in(page)
+        browser.problems.clear()  # the browser itself reports the 401
         page.get_by_role("textbox", name="Ask a question").fill(QUESTION)
         page.get_by_role("button", name="Send").click()
         page.locator(".steps .active", has_text="Retrieving").wait_for()
@@ -353,6 +353,18 @@ def test_an_admin_promotes_rolls_back_and_adds_users_and_is_asked_each_time(
 
     browser.visit(service, steps)
     assert service.log_in("eve")["user"]["role"] == "reader"
+
+
+def test_a_cycle_that_cannot_be_started_says_what_is_missing(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> None:
+        log_in(page, "root")
+        page.goto(f"{service.url}/#/admin/cycle")
+        page.get_by_role("button", name="Start a cycle").click()
+        page.get_by_role("dialog").get_by_role("button", name="Start a cycle").click()
+        page.locator(".toast", has_text="ALCHEMY_SERVING_DAGSTER_URL").wait_for()
+        browser.problems.clear()  # the browser itself reports the 503
+
+    browser.visit(service, steps)
 
 
 def test_a_reader_has_no_administration(service: Service, browser: Browsing) -> None:
