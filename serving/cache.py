@@ -33,6 +33,7 @@ from serving.cache_checks import agree, wilson
 from serving.equivalence import depends_on_today, meaning, normalized, plain_wording
 from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.sealing import Sealing
 from serving.state import PREFIX, State
 
 log = logging.getLogger(__name__)
@@ -101,11 +102,13 @@ class CacheManager:
         metrics: Metrics,
         options: ServingOptions,
         *,
+        sealing: Sealing | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._metrics = metrics
         self._options = options
+        self._sealing = sealing or Sealing()
         self._clock = clock
         self._random = random.Random()  # noqa: S311 - draws a sample
         self._false = 0
@@ -152,7 +155,7 @@ class CacheManager:
             # Whose conversation it was made in is nobody else's business.
             answer=answer.model_copy(update={"session": None, "standalone": None}),
         )
-        record = entry.model_dump_json().encode()
+        record = self._sealing.seal(entry.model_dump_json().encode(), scope.id)
         if len(record) + len(vector) > options.cache_bytes:
             return False
         ttl_s = options.cache_ttl_s if answer.answerable else options.cache_refusal_ttl_s
@@ -250,8 +253,8 @@ class CacheManager:
     async def _entry(self, key: str, record: bytes, scope: CacheScope) -> Entry | None:
         """The record, if it is whole and of this scope; else it is dropped."""
         try:
-            entry = Entry.model_validate_json(record)
-        except ValidationError:
+            entry = Entry.model_validate_json(self._sealing.open(record, scope.id))
+        except (ValidationError, Unavailable):  # damaged, or sealed with a key that is gone
             await self._drop(key, scope, "a record that cannot be read")
             return None
         if (entry.release, entry.tenant) != (scope.release, scope.tenant):

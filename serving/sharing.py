@@ -8,7 +8,7 @@ a reworded question is made again in the background, to know how often it is wro
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, nullcontext
 from functools import partial
@@ -28,17 +28,21 @@ log = logging.getLogger(__name__)
 _THREADS = 2  # that embed questions for the cache
 
 
-def scope(question: Question, release: str) -> CacheScope:
-    """Who shares an answer to this question."""
-    parameters = question.model_dump_json(include={"top_k", "filters", "intuition", "adapter"})
+def scope(question: Question, release: str, writers: Sequence[str] = ()) -> CacheScope:
+    """Who shares an answer to this question, where these models write answers."""
+    asked = question.model_dump_json(include={"top_k", "filters", "intuition", "adapter"})
+    parameters = " ".join([asked, *writers])
     return CacheScope(release, question.asker.tenant, question.asker.access_digest, parameters)
 
 
 class Sharing:
     """The pipeline behind the cache and the single flight. For one event loop."""
 
-    def __init__(self, pipeline: Pipeline, cache: CacheManager, follower: Follower) -> None:
+    def __init__(
+        self, pipeline: Pipeline, cache: CacheManager, follower: Follower, *, writers: Sequence[str] = ()
+    ) -> None:
         self._pipeline = pipeline
+        self._writers = writers
         self._cache = cache
         self._follower = follower
         self._flights: dict[tuple[object, ...], Running[Step | Made]] = {}
@@ -48,7 +52,7 @@ class Sharing:
     async def steps(self, question: Question, lease: Lease) -> AsyncGenerator[Step | Made, None]:
         """The steps of the answer, and last what was made."""
         hit = await self._cache.find(
-            question.text, scope(question, lease.live.id), partial(self._embed, lease)
+            question.text, scope(question, lease.live.id, self._writers), partial(self._embed, lease)
         )
         if hit:
             if hit.tier == "semantic" and self._cache.sampled():
@@ -63,7 +67,7 @@ class Sharing:
     def keep(self, question: Question, answer: Answer) -> None:
         """Keeps the answer for whoever asks this next; in the background, once for all who shared it."""
         if answer.cached is None and answer.release:
-            place = scope(question, answer.release)
+            place = scope(question, answer.release, self._writers)
             self._do_behind((place, question.text), self._keep(question.text, place, answer))
 
     async def close(self) -> None:
@@ -77,7 +81,7 @@ class Sharing:
 
     def _flight(self, question: Question, lease: Lease) -> Running[Step | Made]:
         # The bundle itself: after a rollback the same release may be loaded twice.
-        key = (id(lease.live), scope(question, lease.live.id), question.text)
+        key = (id(lease.live), scope(question, lease.live.id, self._writers), question.text)
         flight = self._flights.get(key)
         if flight is None or flight.ending:
             flight = self._flights[key] = Running(self._pipeline.make(question, lease))

@@ -90,10 +90,10 @@ async def opened(
             finalists=Finalists(models, sanitizer),
             rewriter=partial(rewrite_query, rewording) if rewording and options.rewrite else None,
         )
-        cache = CacheManager(state, metrics, options)
+        cache = CacheManager(state, metrics, options, sealing=people.sealing)
         coordinator = Coordinator(
             follower,
-            Sharing(pipeline, cache, follower),
+            Sharing(pipeline, cache, follower, writers=[model.name for model in models]),
             answers,
             people.sessions,
             metrics,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import redis
 
 from serving.access import Principal
 from serving.answer import Filters, Question
@@ -131,6 +132,19 @@ def test_without_the_state_server_every_question_is_answered_anew(
         eventually(lambda: service.ask(QUESTION)["cached"] == "exact")
 
 
+def test_what_the_cache_holds_is_sealed_where_history_is(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    knowledge.champion()
+    with serve(redis_url=valkey.url, settings={"history_key": "ab" * 32}) as service:
+        service.ask(QUESTION)
+        kept(service)
+        assert service.ask(QUESTION)["cached"] == "exact"
+    with redis.Redis.from_url(valkey.url) as server:
+        held = [server.dump(key) for key in server.scan_iter("alchemy:*")]
+    assert held and not any(b"gateway" in row for row in held)
+
+
 ANN = Principal("ann", "reader", "acme", frozenset({"jira/HAUL"}))
 
 
@@ -150,6 +164,7 @@ def test_answers_are_shared_by_those_alone_who_would_get_the_same(other: dict[st
     mine = Question(text=QUESTION, asker=ANN)
     assert scope(mine, "r1") != scope(mine.model_copy(update=other), "r1")
     assert scope(mine, "r1") != scope(mine, "r2")
+    assert scope(mine, "r1") != scope(mine, "r1", ["deepseek/deepseek-chat"])
 
 
 def test_two_people_of_one_tenant_who_may_read_the_same_share() -> None:
