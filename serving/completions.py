@@ -7,8 +7,6 @@ the caller's (`finalist`).
 """
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +15,7 @@ import orjson
 
 from alchemy.catalog import RemoteModel
 from alchemy.errors import Unavailable
+from alchemy.providers import litellm
 from serving.tracing import outgoing
 
 _DIRECT = "openai/"
@@ -29,19 +28,24 @@ class Completions:
         self._entry = entry
         self._tokens = tokens
         self._http: Any = None  # made by the first call, inside the event loop
+        self._pooled = False  # whether litellm was called, and so keeps connections
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the model is called without litellm."""
+        return bool(self._entry.base_url) and self._entry.model_id.startswith(_DIRECT)
 
     @asynccontextmanager
     async def open(self, messages: list[dict[str, str]]) -> AsyncGenerator[AsyncIterator[str], None]:
         """The text as it is written; leaving the context hangs up. Raises whatever the call fails with."""
-        direct = self._entry.base_url and self._entry.model_id.startswith(_DIRECT)
-        async with (self._direct if direct else self._by_litellm)(messages) as pieces:
+        async with (self._direct if self.is_direct else self._by_litellm)(messages) as pieces:
             yield pieces
 
     async def close(self) -> None:
         """Closes the connections, litellm's pooled ones too, which would outlive the event loop."""
         if self._http:
             await self._http.aclose()
-        if "litellm" in sys.modules:
+        if self._pooled:
             from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
             await close_litellm_async_clients()
@@ -72,7 +76,8 @@ class Completions:
 
     @asynccontextmanager
     async def _by_litellm(self, messages: list[dict[str, str]]) -> AsyncGenerator[AsyncIterator[str], None]:
-        chunks = await _litellm().acompletion(
+        self._pooled = True
+        chunks = await (await asyncio.to_thread(litellm)).acompletion(
             model=self._entry.model_id,
             api_base=self._entry.base_url,
             api_key=self._key,
@@ -89,22 +94,6 @@ class Completions:
             yield _litellm_pieces(chunks)
         finally:
             await _hang_up(chunks)
-
-
-def load_litellm() -> None:
-    """Imports litellm (seconds): called in a thread at start, so that no question waits for it."""
-    _litellm()
-
-
-def _litellm() -> Any:
-    # Without this, importing litellm fetches its price list from the network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.disable_aiohttp_transport = True  # httpx: its responses close at once when they are left
-    litellm.disable_streaming_logging = True  # it prices every call in a thread, for callbacks nobody sets
-    return litellm
 
 
 async def _direct_pieces(lines: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -5,8 +5,8 @@ Tests and other front ends hand in their own parts (`Parts`); whatever is None i
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from functools import partial
 from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import Unavailable
+from alchemy.providers import litellm
 from alchemy.retrieval.conversation import ask_to_stand_alone
 from alchemy.retrieval.rewrite import rewrite_query
 from alchemy.settings import Settings
@@ -22,7 +23,6 @@ from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
 from serving.cache import CacheManager
-from serving.completions import load_litellm
 from serving.coordinator import Coordinator
 from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
@@ -164,9 +164,8 @@ def _language_models(catalog: Catalog, options: ServingOptions) -> tuple[Languag
     entry = catalog.model_d
     if not entry.uses_llm:
         return ()
-    pool = ThreadPoolExecutor(1, "litellm")
-    pool.submit(load_litellm)  # meanwhile the release loads, which takes longer
-    pool.shutdown(wait=False)
+    # Seconds, in which the release loads, which takes longer: no question waits for it.
+    threading.Thread(target=litellm, name="litellm", daemon=True).start()
     return tuple(
         Remote(
             model, first_token_s=options.first_token_s, stall_s=options.stall_s, tokens=options.answer_tokens

@@ -10,7 +10,6 @@ Streaming is not here: it belongs to serving. Keys and prompts are never logged.
 """
 
 import logging
-import os
 import random
 import sqlite3
 import threading
@@ -28,6 +27,7 @@ import orjson
 
 from alchemy.catalog import RemoteModel
 from alchemy.errors import AlchemyError, BadConfig, BadInput, Unavailable
+from alchemy.providers import litellm
 from alchemy.records import fingerprint
 
 log = logging.getLogger(__name__)
@@ -236,8 +236,7 @@ class LlmClient:
         raise Unavailable(f"{self.model.model_id}: no answer in {retry.attempts} attempts; last: {failure}")
 
     def _send(self, messages: Sequence[Message], as_json: bool, max_tokens: int) -> Any:
-        litellm = _litellm()
-        return litellm.completion(
+        return litellm().completion(
             model=self.model.model_id,
             messages=[dict(message) for message in messages],
             api_base=self.model.base_url,
@@ -255,7 +254,7 @@ class LlmClient:
     def _prices(self) -> tuple[float, float]:
         if self._price is None:
             try:
-                prompt, completion = _litellm().cost_per_token(
+                prompt, completion = litellm().cost_per_token(
                     model=self.model.model_id, prompt_tokens=1_000_000, completion_tokens=1_000_000
                 )
                 self._price = (prompt / 1e6, completion / 1e6)
@@ -334,15 +333,6 @@ class _Breaker:
             self._failures = self._failures + 1 if failed else 0
             if failed:
                 self._closed_again = time.monotonic() + self._reset_s
-
-
-def _litellm() -> Any:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import asks the network
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    return litellm
 
 
 def _is_transient(error: Exception) -> bool:
