@@ -20,8 +20,8 @@ from alchemy.errors import BadInput
 from alchemy.settings import load_settings
 
 if TYPE_CHECKING:
-    from serving.people import People
-    from serving.users import User
+    from serving.people.people import People
+    from serving.people.users import User
 
 users = typer.Typer(no_args_is_help=True, help="People of the service, and keys for programs.")
 
@@ -109,7 +109,7 @@ def users_key(
     """Make a key for a program; it is shown this once."""
 
     async def create(people: "People") -> dict[str, Any]:
-        from serving.access import ROLES, lesser
+        from serving.people.access import ROLES, lesser
 
         user = await people.users.get(name)
         if role not in ROLES:
@@ -144,11 +144,11 @@ def _change(did: str, name: str, **fields: Any) -> "User":
 
 def _with_people(work: "Callable[[People], Awaitable[Any]]", did: str = "") -> Any:
     """What `work` gives on the service's state server; `did` is noted in the audit log."""
-    from serving.metrics import Metrics
     from serving.options import load_options
-    from serving.people import open_people
+    from serving.people.people import open_people
     from serving.state import State
     from serving.valkey import EmbeddedValkey
+    from serving.watching.metrics import Metrics
 
     settings = load_settings()
     valkey = None if settings.redis_url else EmbeddedValkey(settings.cache / "valkey")

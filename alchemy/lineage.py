@@ -4,7 +4,7 @@ Nothing is recorded for these questions; they are answered from manifests and fr
 A pair is followed by its chunk's id, a hash of the text and its place, and not by its manifest: equal pairs
 that two corpora gave are one version, whose manifest names the first corpus only.
 
-Answers are not here: only the service knows them (`serving.lineage`).
+Answers are not here: only the service knows them (`serving.routes.lineage`).
 """
 
 import sqlite3

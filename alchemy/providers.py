@@ -17,7 +17,5 @@ def litellm() -> Any:
         litellm.suppress_debug_info = True
         litellm.telemetry = False
         litellm.disable_aiohttp_transport = True  # httpx: its responses close at once when they are left
-        litellm.disable_streaming_logging = (
-            True  # else a thread prices every call, for nobody
-        )
+        litellm.disable_streaming_logging = True  # else a thread prices every call, for nobody
         return litellm

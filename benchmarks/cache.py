@@ -31,11 +31,11 @@ from alchemy.quoting import Citation
 from alchemy.retrieval.embed import Embedder
 from alchemy.settings import load_settings
 from serving.answer import Answer, Usage
-from serving.cache import CacheManager, CacheScope
-from serving.equivalence import plain_wording
-from serving.metrics import Metrics
+from serving.caching.cache import CacheManager, CacheScope
+from serving.caching.equivalence import plain_wording
 from serving.options import ServingOptions
 from serving.state import State
+from serving.watching.metrics import Metrics
 
 PAIRS = Path(__file__).parents[1] / "tests" / "serving"
 SCOPE = CacheScope("r1", "default", "all", "")

@@ -28,9 +28,9 @@ from alchemy.catalog import BaseModelEntry, EngineOptions, load_catalog
 from alchemy.settings import load_settings
 from alchemy.training.base import load_base, portable_name, quiet_peft
 from alchemy.training.sampling import Sampling
-from serving.engines import write
-from serving.metrics import GenerationMetrics
-from serving.model_manager import ModelManager
+from serving.generation.engines import write
+from serving.generation.model_manager import ModelManager
+from serving.watching.metrics import GenerationMetrics
 
 NAMES = ["support", "delivery", "sensors", "people"]
 

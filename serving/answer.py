@@ -14,7 +14,7 @@ from alchemy.records import SOURCES
 from alchemy.retrieval.conversation import Turn
 from alchemy.retrieval.index import Filters as Limits
 from alchemy.text.language import is_chinese
-from serving.access import ANYONE, Principal
+from serving.people.access import ANYONE, Principal
 
 Stage = Literal["Rewriting", "Retrieving", "Consulting", "Fusing"]
 

@@ -2,9 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from serving.access import Principal
 from serving.answer import Answer
-from serving.sealing import Sealing
+from serving.people.access import Principal
+from serving.people.sealing import Sealing
 from serving.state import PREFIX, State
 
 _PREFIX = PREFIX + "answer:"

@@ -9,12 +9,15 @@ from starlette.responses import Response
 
 from alchemy.catalog import Catalog
 from alchemy.settings import Settings
-from serving import (
+from serving import errors
+from serving.guard import Guard
+from serving.headers import DOCS
+from serving.options import load_options
+from serving.routes import (
     auth_api,
     cache_api,
     chat,
     embeddings_api,
-    errors,
     feedback_api,
     jobs_api,
     lineage,
@@ -27,13 +30,10 @@ from serving import (
     socket,
     users_api,
 )
-from serving.guard import Guard
-from serving.headers import DOCS
-from serving.metrics import Metrics
-from serving.observe import Observe
-from serving.options import load_options
 from serving.streams import ClientGone
-from serving.tracing import open_tracing
+from serving.watching.metrics import Metrics
+from serving.watching.observe import Observe
+from serving.watching.tracing import open_tracing
 from serving.wiring import Parts, opened
 
 _PARTS = (

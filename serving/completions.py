@@ -16,7 +16,7 @@ import orjson
 from alchemy.catalog import RemoteModel
 from alchemy.errors import Unavailable
 from alchemy.providers import litellm
-from serving.tracing import outgoing
+from serving.watching.tracing import outgoing
 
 _DIRECT = "openai/"
 

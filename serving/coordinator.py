@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 
 from alchemy.errors import ContractBroken, NotFound, Unavailable
 from alchemy.retrieval.conversation import Turn, points_back, stand_alone
-from serving.access import Principal
 from serving.answer import (
     Answer,
     Counted,
@@ -35,17 +34,18 @@ from serving.answer import (
     no_release,
 )
 from serving.answers import AnswerRecord, Answers
-from serving.logs import answer_id
 from serving.making import Made
-from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.people.access import Principal
+from serving.people.sessions import Sessions
 from serving.pipeline import Step
 from serving.released import Follower, Lease, Live
 from serving.running import Running
-from serving.sessions import Sessions
 from serving.sharing import Sharing
-from serving.tracing import note, span
 from serving.usage import usage
+from serving.watching.logs import answer_id
+from serving.watching.metrics import Metrics
+from serving.watching.tracing import note, span
 
 log = logging.getLogger(__name__)
 

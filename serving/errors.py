@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from alchemy.errors import AlchemyError, BadInput, Conflict, NotFound, Unavailable
-from serving.attempts import TooManyAttempts
-from serving.credentials import Unrecognized
+from serving.people.attempts import TooManyAttempts
+from serving.people.credentials import Unrecognized
 
 _STATUS: dict[type[AlchemyError], int] = {BadInput: 422, NotFound: 404, Conflict: 409, Unavailable: 503}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -20,9 +20,9 @@ from alchemy.listing import RAW
 from alchemy.store import Store
 from alchemy.text.instructions import is_active, is_for_the_model
 from alchemy.text.sanitize import Sanitizer
-from serving.access import Principal
 from serving.answers import AnswerRecord
-from serving.sealing import Sealing
+from serving.people.access import Principal
+from serving.people.sealing import Sealing
 from serving.state import PREFIX, State
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from alchemy.text.sanitize import Sanitizer
 from serving.answer import refusal
 from serving.finalist import LanguageModel
 from serving.output import OutputFilter
-from serving.tracing import span
+from serving.watching.tracing import span
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alchemy.errors import Unavailable
-from serving.access import ANYONE, NOBODY, Principal
-from serving.addresses import client_address
-from serving.credentials import Unrecognized
 from serving.errors import error_response
 from serving.headers import security_headers
-from serving.limits import TooManyAtOnce
-from serving.people import People
+from serving.people.access import ANYONE, NOBODY, Principal
+from serving.people.addresses import client_address
+from serving.people.credentials import Unrecognized
+from serving.people.limits import TooManyAtOnce
+from serving.people.people import People
 
 # What the cluster's probes and Prometheus read, what a page needs before the login, and the page itself.
 OPEN = frozenset(

@@ -19,9 +19,9 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.training.sampling import Sampling
-from serving.engines import Engine, write
-from serving.metrics import Metrics
+from serving.generation.engines import Engine, write
 from serving.released import Generate, Live, Message, Search
+from serving.watching.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,10 @@ class Loader:
         def load() -> Engine:
             entry = self._catalog.model_c
             if entry.engine.base_url:
-                from serving.external import ExternalEngine
+                from serving.generation.external import ExternalEngine
 
                 return ExternalEngine(model_id, entry.engine)
-            from serving.model_manager import ModelManager
+            from serving.generation.model_manager import ModelManager
 
             return ModelManager(model_id, entry, self._settings.models, self._metrics.generation)
 

@@ -8,8 +8,8 @@ from alchemy.catalog import load_catalog
 from alchemy.settings import Settings, load_settings
 from serving import tls
 from serving.app import Parts, create_app
-from serving.logs import log_config
 from serving.options import load_options
+from serving.watching.logs import log_config
 
 
 def run(settings: Settings) -> None:

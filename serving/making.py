@@ -9,7 +9,7 @@ from typing import Literal
 from alchemy.quoting import Citation
 from serving.answer import Filters, Intuition, Stage, Status, TextRange
 from serving.fusing import Fusion
-from serving.tracing import note, span
+from serving.watching.tracing import note, span
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alchemy.errors import BadConfig
-from serving.addresses import Network
+from serving.people.addresses import Network
 
 
 def _comma_separated(value: object) -> object:

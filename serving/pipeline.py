@@ -37,10 +37,10 @@ from serving.answer import (
 )
 from serving.fusing import Finalists, Fusion
 from serving.making import Made, Making
-from serving.metrics import Metrics
 from serving.options import ServingOptions
 from serving.released import Lease
-from serving.tracing import note
+from serving.watching.metrics import Metrics
+from serving.watching.tracing import note
 
 log = logging.getLogger(__name__)
 

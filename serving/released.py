@@ -30,8 +30,8 @@ from alchemy.retrieval.index import Filters
 from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import SearchResult
 from alchemy.settings import SearchOptions
-from serving.metrics import Metrics
 from serving.options import ServingOptions
+from serving.watching.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -8,19 +8,19 @@ from alchemy.artifacts import Artifacts
 from alchemy.catalog import Catalog
 from alchemy.errors import BadInput, NotFound
 from alchemy.settings import Settings
-from serving.access import Principal
 from serving.answers import AnswerRecord, Answers
-from serving.cache import CacheManager
+from serving.caching.cache import CacheManager
 from serving.coordinator import Coordinator
-from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
-from serving.health import Health
-from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.people import People
+from serving.people.access import Principal
+from serving.people.people import People
 from serving.released import Follower
+from serving.routes.dagster_api import DagsterApi
 from serving.state import State
+from serving.watching.health import Health
+from serving.watching.metrics import Metrics
 
 
 @dataclass(frozen=True)

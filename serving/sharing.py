@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving.answer import Answer, Cited, Question, Token
-from serving.cache import CacheManager, CacheScope, Hit
+from serving.caching.cache import CacheManager, CacheScope, Hit
 from serving.making import Made
 from serving.pipeline import Pipeline, Step
 from serving.released import Floats, Follower, Lease

@@ -22,24 +22,24 @@ from alchemy.store import Store
 from alchemy.synthesis.client import LlmClient, RetryPolicy
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import Answers
-from serving.cache import CacheManager
+from serving.caching.cache import CacheManager
 from serving.coordinator import Coordinator
-from serving.dagster_api import DagsterApi
 from serving.embeddings import Embeddings
 from serving.feedback import Feedbacks
 from serving.finalist import LanguageModel, Remote
 from serving.fusing import Finalists
-from serving.health import Health, Watched
 from serving.loading import Loader
-from serving.metrics import Metrics
 from serving.options import ServingOptions
-from serving.people import open_people
+from serving.people.people import open_people
 from serving.pipeline import Pipeline
 from serving.released import Follower, Load
+from serving.routes.dagster_api import DagsterApi
 from serving.services import Services
 from serving.sharing import Sharing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
+from serving.watching.health import Health, Watched
+from serving.watching.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

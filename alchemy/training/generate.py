@@ -6,7 +6,8 @@ two. A round prefills at most one chunk of waiting prompts, then makes one token
 sequences join and leave between rounds, nobody waits for another's end, and a long prompt holds the others
 up by one chunk a token at most.
 
-Whoever needs a piece of text plays the rounds: `stream` by itself, or an engine for all (`serving.batch`).
+Whoever needs a piece of text plays the rounds: `stream` by itself, or an engine for all
+(`serving.generation.batch`).
 """
 
 import contextlib

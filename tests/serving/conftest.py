@@ -32,13 +32,13 @@ from alchemy.retrieval.rewrite import Rewrite
 from alchemy.retrieval.search import Passage, SearchResult
 from alchemy.settings import SearchOptions, Settings
 from alchemy.store import Store
-from serving.access import Role
 from serving.app import create_app
 from serving.options import ServingOptions
-from serving.passwords import hash_password
+from serving.people.access import Role
+from serving.people.passwords import hash_password
+from serving.people.users import User, Users
 from serving.released import Live, Message
 from serving.state import State
-from serving.users import User, Users
 from serving.wiring import Parts
 from tests.serving.llm import Model, language_model
 
@@ -62,7 +62,7 @@ PATIENT: dict[str, Any] = {
 PASSWORD = "correct horse battery staple"
 CHEAP = 1000  # iterations: hundreds of logins are made here
 with pytest.MonkeyPatch.context() as _patch:
-    _patch.setattr("serving.passwords.ITERATIONS", CHEAP)
+    _patch.setattr("serving.people.passwords.ITERATIONS", CHEAP)
     _HASHED = hash_password(PASSWORD)
 
 
@@ -331,7 +331,7 @@ async def _add(users: Sequence[User], redis_url: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.passwords.ITERATIONS", CHEAP)
+    monkeypatch.setattr("serving.people.passwords.ITERATIONS", CHEAP)
 
 
 @pytest.fixture

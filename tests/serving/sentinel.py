@@ -14,8 +14,8 @@ from alchemy.artifacts import Artifacts
 from alchemy.settings import Settings
 from alchemy.store import Store
 from serving.app import Parts, create_app
-from serving.logs import log_config
 from serving.options import ServingOptions
+from serving.watching.logs import log_config
 from tests.serving.conftest import PATIENT, Knowledge, make_catalog
 
 

@@ -2,8 +2,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from serving.addresses import client_address
 from serving.options import ServingOptions
+from serving.people.addresses import client_address
 
 PROXIES = [ip_network("10.0.0.0/8")]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from serving.anomalies import Anomaly, Watch, Window, assess, enumerates
+from serving.people.anomalies import Anomaly, Watch, Window, assess, enumerates
 
 WINDOW_S = 600
 

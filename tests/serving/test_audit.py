@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.access import Principal
-from serving.audit import Audit
-from serving.metrics import Metrics
+from serving.people.access import Principal
+from serving.people.audit import Audit
+from serving.watching.metrics import Metrics
 from tests.serving.conftest import eventually
 
 ANN = Principal("ann", tenant="acme", credential="login-1")

@@ -284,7 +284,7 @@ def test_a_key_has_a_rate_and_a_last_day_of_its_own(
     statuses = [http.get("/api/auth/me", headers=bearer(key["key"])).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
     assert http.get("/api/auth/me", headers=service.as_person("reader")).status_code == 200
-    monkeypatch.setattr("serving.credentials.time.time", lambda: key["expires_at"])
+    monkeypatch.setattr("serving.people.credentials.time.time", lambda: key["expires_at"])
     assert http.get("/api/auth/me", headers=bearer(key["key"])).status_code == 401
 
 

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from alchemy.catalog import BaseModelEntry, EngineOptions
 from alchemy.errors import BadInput, Conflict, NotFound, Unavailable
 from alchemy.training.sampling import Sampling
-from serving.engines import Piece, write
 from serving.errors import retry_after
-from serving.metrics import GenerationMetrics
-from serving.model_manager import ModelManager
+from serving.generation.engines import Piece, write
+from serving.generation.model_manager import ModelManager
+from serving.watching.metrics import GenerationMetrics
 from tests.serving.conftest import eventually
 from tests.tiny_models import make_adapter, make_base
 

@@ -10,11 +10,11 @@ import pytest
 from alchemy.errors import Unavailable
 from alchemy.quoting import Citation
 from serving.answer import Answer, Usage
-from serving.cache import CacheManager, CacheScope, Figures, worth_keeping
-from serving.cache_checks import agree, wilson
-from serving.metrics import Metrics
+from serving.caching.cache import CacheManager, CacheScope, Figures, worth_keeping
+from serving.caching.cache_checks import agree, wilson
 from serving.options import ServingOptions
 from serving.state import PREFIX, State
+from serving.watching.metrics import Metrics
 from tests.serving.conftest import Knowledge, Serve, Valkey, eventually
 from tests.serving.conftest import embed as embed_words
 
@@ -310,7 +310,7 @@ def test_what_cites_a_document_is_forgotten_with_it(valkey: Valkey) -> None:
 def test_a_tenant_or_a_release_is_cleared_and_the_rest_stays(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.cache._BATCH", 2)
+    monkeypatch.setattr("serving.caching.cache._BATCH", 2)
 
     async def test(cache: CacheManager, _: State) -> None:
         for tenant in ("one", "two"):

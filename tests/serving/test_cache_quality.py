@@ -12,11 +12,11 @@ import pytest
 from alchemy.catalog import EmbeddingModel
 from alchemy.retrieval.embed import Embedder
 from alchemy.settings import load_settings
-from serving.cache import CacheManager, CacheScope, Hit
-from serving.equivalence import plain_wording
-from serving.metrics import Metrics
+from serving.caching.cache import CacheManager, CacheScope, Hit
+from serving.caching.equivalence import plain_wording
 from serving.options import ServingOptions
 from serving.state import State
+from serving.watching.metrics import Metrics
 from tests.serving.conftest import Valkey
 from tests.serving.question_pairs import DIFFERENT, SAME, SCOPES, Pair
 from tests.serving.test_cache import make_answer

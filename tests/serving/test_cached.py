@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import redis
 
-from serving.access import Principal
 from serving.answer import Filters, Question
+from serving.people.access import Principal
 from serving.sharing import scope
 from tests.serving.conftest import Knowledge, Serve, Service, Valkey, eventually
 

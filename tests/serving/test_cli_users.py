@@ -51,7 +51,7 @@ def test_what_the_commands_change_holds_in_the_running_service(
     alchemy: Alchemy, knowledge: Knowledge, serve: Serve, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", valkey.url)
-    monkeypatch.setattr("serving.credentials._FRESH_S", 0)
+    monkeypatch.setattr("serving.people.credentials._FRESH_S", 0)
     scopes = ("--access", "jira/HAUL", "--access", "git/*")
     added = alchemy("add", "bob", *scopes, "--password-stdin", "--json", typed=PASSWORD)
     assert value(added)["access"] == ["git/*", "jira/HAUL"]

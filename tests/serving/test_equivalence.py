@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serving.equivalence import depends_on_today, meaning, normalized, plain_wording, same_question
+from serving.caching.equivalence import depends_on_today, meaning, normalized, plain_wording, same_question
 from tests.serving.question_pairs import DIFFERENT, SAME, Pair
 
 QUESTIONS = sorted({question for pair in (*DIFFERENT, *SAME) for question in (pair.a, pair.b)})

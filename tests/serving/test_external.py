@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from alchemy.catalog import EngineOptions
 from alchemy.errors import BadInput, NotFound, Unavailable
 from alchemy.training.sampling import Sampling
-from serving.engines import Piece, write
-from serving.external import ExternalEngine
+from serving.generation.engines import Piece, write
+from serving.generation.external import ExternalEngine
 from tests.serving.conftest import eventually
 
 QUESTION = [{"role": "user", "content": "How often does the gateway retry?"}]

@@ -12,10 +12,10 @@ from alchemy.settings import CleanOptions
 from alchemy.sources.feedback import read
 from sensors.plan import plan
 from sensors.raw import seen
-from serving.access import Principal
 from serving.answer import Answer, Usage
 from serving.answers import AnswerRecord
 from serving.feedback import Feedback, FeedbackRequest, feedback_on
+from serving.people.access import Principal
 from tests.serving.conftest import Knowledge, Serve, Service, Valkey, eventually
 
 FOLDER = "raw/feedback/answers"

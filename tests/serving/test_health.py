@@ -12,8 +12,8 @@ import pytest
 from alchemy.artifacts import Artifacts, Request
 from alchemy.evaluation.report import REPORT
 from alchemy.records import SftPair, fingerprint, to_line
-from serving.health import MEASURES, Canary, LoopLag, read_facts
-from serving.metrics import Metrics, hub_overhead
+from serving.watching.health import MEASURES, Canary, LoopLag, read_facts
+from serving.watching.metrics import Metrics, hub_overhead
 from tests.serving.conftest import Knowledge, Serve, eventually
 
 FOUND, MISSED = "How often does the gateway retry?", "Who wrote the gateway?"

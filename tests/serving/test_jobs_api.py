@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from alchemy.errors import NotFound
-from serving.dagster_api import DagsterApi
+from serving.routes.dagster_api import DagsterApi
 from tests.ports import free_ports
 from tests.serving.conftest import Knowledge, Serve, Service, eventually
 

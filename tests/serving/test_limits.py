@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.access import ANYONE, NOBODY, OPERATOR, Principal
-from serving.limits import Limits, TooManyAtOnce, Verdict, take
 from serving.options import ServingOptions
+from serving.people.access import ANYONE, NOBODY, OPERATOR, Principal
+from serving.people.limits import Limits, TooManyAtOnce, Verdict, take
 from serving.state import State
 from tests.serving.conftest import Valkey
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import redis
 
-from serving import passwords
+from serving.people.people import passwords
 from tests.serving.conftest import (
     CHEAP,
     PASSWORD,
@@ -254,7 +254,7 @@ def test_a_login_makes_an_old_hash_stronger_and_ends_nothing(
 def test_too_many_tries_wait_and_do_not_keep_the_person_out_from_elsewhere(
     knowledge: Knowledge, serve: Serve, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.attempts._LIMITS", (3600, 5, 900, 50, 900, 20, 900))
+    monkeypatch.setattr("serving.people.attempts._LIMITS", (3600, 5, 900, 50, 900, 20, 900))
 
     def try_from(address: str, password: str) -> httpx.Response:
         form = {"username": "bob", "password": password}
@@ -292,7 +292,7 @@ def test_a_made_up_forwarded_address_is_no_new_start(service: Service) -> None:
 def test_while_the_state_server_is_gone_who_is_known_stays_and_nobody_logs_in(
     knowledge: Knowledge, serve: Serve, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.credentials._FRESH_S", 0)
+    monkeypatch.setattr("serving.people.credentials._FRESH_S", 0)
     knowledge.champion()
     with serve(redis_url=valkey.url, users=USERS, settings=SETTINGS) as service:
         known, unseen = service.log_in("bob"), service.log_in("ann")

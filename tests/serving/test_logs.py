@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.logs import Handler, JsonFormatter, lines_lost, log_problem
+from serving.watching.logs import Handler, JsonFormatter, lines_lost, log_problem
 from tests.serving.conftest import Knowledge, Serve
 
 
@@ -71,7 +71,7 @@ def test_a_fault_of_ours_names_its_request_too(
 ) -> None:
     knowledge.champion()
     with serve() as service:
-        monkeypatch.setattr("serving.embeddings_api.usage", lambda *_: 1 / 0)
+        monkeypatch.setattr("serving.routes.embeddings_api.usage", lambda *_: 1 / 0)
         response = service.http.post("/v1/embeddings", json={"input": "?"})
     assert response.status_code == 500
     assert response.headers["x-request-id"].startswith("req-")

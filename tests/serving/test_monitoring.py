@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.metrics import Metrics
+from serving.watching.metrics import Metrics
 from tests.test_helm_chart import find, render
 
 MONITORING = Path(__file__).parents[2] / "helm" / "data-alchemy" / "monitoring"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from alchemy.records import Chunk
-from serving.passages import readable
+from serving.routes.passages import readable
 from tests.serving.conftest import Knowledge, Serve, Service, Valkey, make_chunk, make_passage
 
 BEFORE = "Gateways speak to the hub every minute."

@@ -1,7 +1,7 @@
 import pytest
 
 from alchemy.errors import Unavailable
-from serving.sealing import Sealing
+from serving.people.sealing import Sealing
 
 OLD, NEW = "11" * 32, "22" * 32
 

@@ -9,10 +9,10 @@ import redis
 from alchemy.errors import NotFound
 from alchemy.quoting import Citation
 from alchemy.retrieval.conversation import Turn
-from serving.access import ANYONE, Principal
 from serving.answer import Answer, Usage
-from serving.sealing import Sealing
-from serving.sessions import Session, Sessions
+from serving.people.access import ANYONE, Principal
+from serving.people.sealing import Sealing
+from serving.people.sessions import Session, Sessions
 from serving.state import State
 from tests.serving.conftest import Knowledge, Serve, Valkey, person
 

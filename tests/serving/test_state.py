@@ -7,7 +7,7 @@ import pytest
 from alchemy.errors import Unavailable
 from serving.answer import Answer, Usage
 from serving.answers import AnswerRecord, Answers
-from serving.sealing import Sealing
+from serving.people.sealing import Sealing
 from serving.state import State
 from serving.valkey import EmbeddedValkey
 from tests.serving.conftest import Knowledge, Serve, Valkey, eventually

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from serving.tracing import open_tracing, outgoing, span
+from serving.watching.tracing import open_tracing, outgoing, span
 from tests.serving.conftest import Knowledge, Serve
 from tests.serving.llm import Model
 
@@ -145,6 +145,6 @@ def test_without_a_collector_there_are_no_traces_and_nothing_is_imported_for_the
     with span("a step", {"gen_ai.operation.name": "chat"}):
         assert outgoing() == {}
     # Not of the whole app: redis-py imports OpenTelemetry wherever it is installed.
-    code = "import serving.observe, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
+    code = "import serving.watching.observe, sys; print([n for n in sys.modules if 'opentelemetry' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alchemy.release import note_judgment
-from serving.pages import WEB
+from serving.routes.pages import WEB
 from tests.serving.conftest import PASSWORD, Knowledge, Serve, Service, Valkey, make_passage, person
 
 pytestmark = pytest.mark.integration

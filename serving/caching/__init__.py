@@ -1,0 +1,1 @@
+"""Answers that were made before, and whether two questions ask the same."""

@@ -1,0 +1,1 @@
+"""Text of the adapters: the batch engine here, or an endpoint elsewhere."""

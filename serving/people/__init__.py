@@ -1,0 +1,1 @@
+"""Who asks: recognizing people and programs, what they may do and take, and what is kept of them."""

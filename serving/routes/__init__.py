@@ -1,0 +1,1 @@
+"""The HTTP and WebSocket interfaces, one module per resource."""
