@@ -12,7 +12,7 @@ import orjson
 import pytest
 import redis
 
-from serving.people.people import passwords
+from serving.people import passwords
 from tests.serving.conftest import (
     CHEAP,
     PASSWORD,

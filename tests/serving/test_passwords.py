@@ -5,8 +5,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from alchemy.errors import BadInput
+from serving.people import passwords
 from serving.people.passwords import check_strength, hash_password, is_outdated, verify_password
-from serving.people.people import passwords
 
 ITERATIONS = passwords.ITERATIONS  # before any fixture lowers it
 
