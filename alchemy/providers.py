@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 from typing import Any
 
 _IMPORTING = threading.Lock()  # of two threads that import it at once, one sees half of it
@@ -12,6 +13,8 @@ def litellm() -> Any:
     with _IMPORTING:
         # Without this, importing it fetches its price list from the network.
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        # Of pydantic about litellm's own types, dozens of lines.
+        warnings.filterwarnings("ignore", "Items? .* on TypedDict class", UserWarning)
         import litellm
 
         litellm.suppress_debug_info = True

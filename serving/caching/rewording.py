@@ -32,7 +32,7 @@ def rewordings() -> dict[str, Any]:
     """The reviewed tables of `rewording.toml`."""
     import tomllib
 
-    return tomllib.loads(files("serving").joinpath("rewording.toml").read_text("utf-8"))
+    return tomllib.loads(files("serving.caching").joinpath("rewording.toml").read_text("utf-8"))
 
 
 @cache
