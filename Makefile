@@ -4,17 +4,23 @@ PYTHON ?= python3
 RAW ?=
 EXIT ?=
 
-.PHONY: demo test lint serve clean
+.PHONY: demo test browser lint serve clean
 
 demo: .venv/.installed
 	.venv/bin/alchemy demo $(if $(RAW),--raw '$(RAW)') $(if $(EXIT),--exit)
 
-test: .venv/.installed
+test: .venv/.installed browser
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/alchemy models pull
 	.venv/bin/pytest
+
+# What no Python package brings: Chromium for the page, promtool for the alerts. Their tests skip without.
+browser:
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! { command -v chromium && command -v promtool; } >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium prometheus fonts-noto-cjk >/dev/null; \
+	fi
 
 lint: .venv/.installed
 	.venv/bin/ruff format .

@@ -59,6 +59,8 @@ def run_demo(
     with ExitStack() as stack:
         serve = [sys.executable, "-m", "serving"]
         address = {"ALCHEMY_HOST": "127.0.0.1", "ALCHEMY_PORT": str(port)}
+        if not exit_after:
+            address["ALCHEMY_SERVING_DAGSTER_URL"] = f"http://127.0.0.1:{ui_port}"
         stack.enter_context(_running(serve, address, home / "serving.log"))
         if not exit_after:
             ui = [sys.executable, "-m", "dagster", "dev", "-m", LINE, "-p", str(ui_port)]
@@ -68,7 +70,7 @@ def run_demo(
         if exit_after:
             return [_ask(service, question, say) for question in questions]
         _wait(f"http://127.0.0.1:{ui_port}/server_info", 180)
-        say(f"\nDagster UI    http://127.0.0.1:{ui_port}\nChat service  {service}/docs\n\nTry:")
+        say(f"\nDagster UI    http://127.0.0.1:{ui_port}\nChat          {service}\n\nOr:")
         for question in questions:
             body = shlex.quote(orjson.dumps({"question": question}).decode())
             say(f"  curl -s {service}/api/chat -H 'content-type: application/json' -d {body}")

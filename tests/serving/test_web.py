@@ -11,9 +11,24 @@ from typing import Any
 
 import pytest
 
+from alchemy.listing import list_raw
+from alchemy.records import Draft
 from alchemy.release import note_judgment
+from alchemy.settings import CleanOptions
+from alchemy.sources.feedback import read
+from sensors.plan import plan
+from sensors.raw import seen
 from serving.routes.pages import WEB
-from tests.serving.conftest import PASSWORD, Knowledge, Serve, Service, Valkey, make_passage, person
+from tests.serving.conftest import (
+    PASSWORD,
+    Knowledge,
+    Serve,
+    Service,
+    Valkey,
+    eventually,
+    make_passage,
+    person,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -85,8 +100,8 @@ def browser() -> Iterator[Browsing]:
 @pytest.fixture
 def service(knowledge: Knowledge, serve: Serve, valkey: Valkey) -> Iterator[Service]:
     knowledge.champion("ALPHA")
-    users = [person("ann"), person("root", "admin")]
-    with serve(redis_url=valkey.url, users=users) as running:
+    users = [person("ann"), person("cora", "curator"), person("root", "admin")]
+    with serve(redis_url=valkey.url, users=users, feedback_export_s=0.05) as running:
         yield running
 
 
@@ -103,7 +118,7 @@ def ask(page: Any, question: str = QUESTION) -> None:
     page.locator("[data-phase=done]").last.wait_for()
 
 
-def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_answer(
+def test_a_person_logs_in_asks_opens_the_citation_and_rates_the_answer_for_the_next_cycle(
     service: Service, knowledge: Knowledge, browser: Browsing
 ) -> None:
     searching, going = threading.Event(), threading.Event()
@@ -113,15 +128,17 @@ def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_
         going.wait(60)
 
     knowledge.behavior.search = search
+    store = knowledge.artifacts.store
+    before = plan({"feedback": seen(store, "feedback")}, None)
 
     def steps(page: Any) -> dict[str, Any]:
-        page.get_by_label("User name").fill("ann")
+        page.get_by_label("User name").fill("cora")
         page.get_by_label("Password").fill("wrong")
         with page.expect_response("**/api/auth/login") as refused:
             page.get_by_role("button", name="Sign in").click()
         assert refused.value.status == 401
         page.get_by_role("alert").get_by_text("do not go together").wait_for()
-        log_in(page)
+        log_in(page, "cora")
         browser.problems.clear()  # the browser itself reports the 401
         page.get_by_role("textbox", name="Ask a question").fill(QUESTION)
         page.get_by_role("button", name="Send").click()
@@ -146,13 +163,22 @@ def test_a_person_logs_in_asks_sees_every_step_opens_the_citation_and_rates_the_
             "badge": page.locator(".badge").inner_text(),
         }
 
-    seen = browser.visit(service, steps)
-    assert seen["stages"] == ["Retrieving", "Consulting", "Fusing"]
-    assert seen["marked"] == "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
-    assert "raw/jira/jira:ALPHA-1.json" in seen["lineage"]
-    assert "ab" * 32 in seen["lineage"]
-    assert seen["rated"] == (201, "true")
-    assert service.http.get("/readyz").json()["release"][:8] in seen["badge"]
+    shown = browser.visit(service, steps)
+    assert shown["stages"] == ["Retrieving", "Consulting", "Fusing"]
+    assert shown["marked"] == "The ALPHA gateway retries three times. It then raises ALPHA-503 to the caller."
+    assert "raw/jira/jira:ALPHA-1.json" in shown["lineage"]
+    assert "ab" * 32 in shown["lineage"]
+    assert shown["rated"] == (201, "true")
+    assert service.http.get("/readyz").json()["release"][:8] in shown["badge"]
+    eventually(lambda: list_raw(store, "feedback"))
+    after = plan({"feedback": seen(store, "feedback")}, before.cursor)
+    assert after.request and after.request.sources == ("feedback",)  # the sensor starts the full cycle
+    (raw,) = list_raw(store, "feedback")
+    path = store.local_path(raw.key)
+    assert path
+    (document,) = read(raw, path, CleanOptions())  # which reads it as a document
+    assert isinstance(document, Draft)
+    assert (document.title, document.metrics["rating"]) == (QUESTION, 1.0)
 
 
 def test_everything_is_reached_by_the_keyboard(service: Service, browser: Browsing) -> None:
