@@ -7,8 +7,8 @@ alchemy users add|passwd|role|access|tenant|ls|remove|key|keys|revoke
 """
 
 import dataclasses
-import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -17,19 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from alchemy.catalog import load_catalog
-from alchemy.cli_bench import app as bench
 from alchemy.cli_releases import releases
-from alchemy.cli_users import users
 from alchemy.console import Json, bounded, command, open_artifacts, show, show_tree, yes_no
 from alchemy.errors import BadInput, NotFound
 from alchemy.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 models = typer.Typer(no_args_is_help=True, help="Model weights that come out of packages.")
-app.add_typer(bench)
 app.add_typer(releases, name="releases")
 app.add_typer(models, name="models")
-app.add_typer(users, name="users")
+for commands in entry_points(group="alchemy.commands"):  # of what builds on this package: the service
+    commands.load()(app)
 
 
 @command(app, "upload")
@@ -109,29 +107,6 @@ def doctor(as_json: Json = False) -> None:
     show(findings, as_json)
     if any(finding["state"] == "broken" for finding in findings):
         raise typer.Exit(1)
-
-
-@command(app, "serve")
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default ALCHEMY_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; default ALCHEMY_PORT, or 8443 for HTTPS.")] = None,
-    tls: Annotated[
-        bool, typer.Option("--tls", help="HTTPS, with a certificate of its own unless one is given.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Answer questions over HTTP from the current champion, and follow it."""
-    chosen = {"ALCHEMY_HOST": host, "ALCHEMY_PORT": port, "ALCHEMY_SERVING_TLS": tls or None}
-    os.environ.update({name: str(value) for name, value in chosen.items() if value is not None})
-    if as_json:
-        from serving.options import load_options
-        from serving.tls import address
-
-        load_settings.cache_clear()
-        show({"address": address(load_settings(), load_options())}, as_json)
-        sys.stdout.flush()
-    # Replaces this process, so that signals reach the service.
-    os.execv(sys.executable, [sys.executable, "-m", "serving"])  # noqa: S606
 
 
 @command(app, "demo")

@@ -246,5 +246,5 @@ def test_the_real_base_learns_and_speaks(train_pairs, eval_pairs, tmp_path, mode
     question = [{"role": "user", "content": "What does ticket 7 say about gannet?"}]
     assert model.generate(question, Sampling(max_new_tokens=12), adapter="general").strip()
     assert model.generate(question, Sampling(max_new_tokens=12)) != model.generate(
-        question, 12, adapter="general"
+        question, Sampling(max_new_tokens=12), adapter="general"
     )
