@@ -9,11 +9,13 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -283,6 +285,21 @@ class Service:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def handshake(service: Service, path: str, headers: Mapping[str, str] | None = None) -> int:
+    """The status that opening a WebSocket gets: 101 where it opens. It is closed again at once."""
+    address = urlsplit(service.url)
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",  # of RFC 6455
+    }
+    with closing(HTTPConnection(address.hostname or "", address.port, timeout=60)) as connection:
+        connection.request("GET", path, headers={**upgrade, **(headers or {})})
+        with closing(connection.getresponse()) as response:
+            return response.status
 
 
 def eventually(check: Callable[[], object], seconds: float = 60) -> None:
