@@ -31,7 +31,8 @@ HEAVY = {
             "serving.app",
             {"dagster", "pyspark", "kubernetes", "torch", "assets", "dagster_project", "spark_jobs"},
         ),
-        ("alchemy.cli", HEAVY | {"dagster", "serving", "fastapi"}),
+        # The service brings commands of its own, but nothing of what they run.
+        ("alchemy.cli", HEAVY | {"dagster", "fastapi", "uvicorn", "redis", "cryptography"}),
         ("sensors.plan", HEAVY | {"dagster"}),
         ("spark_jobs.clean", HEAVY | {"dagster", "serving"}),
     ],
