@@ -39,8 +39,11 @@ class State:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
-            timeout=None,  # the deadline of the call is enough
-            socket_timeout=deadline_s,
+            # The deadline of the call bounds all that it does. Given one of its own for the socket, redis-py
+            # sends by `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes just
+            # when the bytes are out (gh-86296): whoever was canceled would go on.
+            timeout=None,
+            socket_timeout=None,
             socket_connect_timeout=deadline_s,
             # A second attempt would double the deadline; the next question is the retry.
             retry=Retry(NoBackoff(), 0),

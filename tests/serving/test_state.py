@@ -88,6 +88,28 @@ def test_a_crowd_waits_for_a_connection_instead_of_losing_the_server(valkey: Val
     asyncio.run(crowd())
 
 
+def test_who_is_canceled_in_the_middle_of_a_call_does_not_go_on(valkey: Valkey) -> None:
+    async def cancel_after(turns: int, state: State) -> bool:
+        call = asyncio.create_task(state.ping())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not call.cancel():
+            return False
+        await asyncio.wait([call])
+        assert call.cancelled(), f"canceled after {turns} turns of the event loop, it went on"
+        return True
+
+    async def at_every_moment() -> None:
+        state = State(valkey.url, deadline_s=30)
+        await state.ping()
+        canceled = [await cancel_after(turns, state) for turns in range(50)]
+        assert canceled[:2] == [True, True]
+        await state.ping()
+        await state.close()
+
+    asyncio.run(at_every_moment())
+
+
 def test_an_answer_is_kept_for_its_time_only(valkey: Valkey) -> None:
     async def keep() -> None:
         state = State(valkey.url, deadline_s=10)
