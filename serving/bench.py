@@ -12,7 +12,7 @@ pause after it. Goodput is the share of all questions that got their whole answe
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,15 +108,19 @@ async def bench(
 ) -> Report:
     """Sends the load by `http`, an httpx.AsyncClient whose base URL is the service.
 
-    `swap` is awaited `swaps` times, evenly spread over the questions. Raises Unavailable when
-    no question is answered.
+    `swap` is awaited `swaps` times, evenly spread over the questions, one after the other. Raises
+    Unavailable when no question is answered.
     """
     clock, tally = asyncio.get_running_loop().time, _Tally()
     picked = pick(questions, load)
     every = max(len(picked) // (swaps + 1), 1)
     swapping: set[asyncio.Task[None]] = set()
-
+    turn = asyncio.Lock()
     leaving = np.random.default_rng(load.seed + 1).random(len(picked)) < load.cancels
+
+    async def swap_in_turn(wanted: Swap, number: int) -> None:
+        async with turn:
+            await wanted(number)
 
     async def one(number: int, due: float | None) -> None:
         outcome = await ask(http, picked[number], due or clock(), leaves=bool(leaving[number]))
@@ -124,7 +128,7 @@ async def bench(
         done = len(tally.outcomes)
         if swap and done % every == 0 and tally.swaps < swaps:
             tally.swaps += 1
-            swapping.add(asyncio.create_task(_run(swap(tally.swaps))))
+            swapping.add(asyncio.create_task(swap_in_turn(swap, tally.swaps)))
 
     began = clock()
     if load.rate:
@@ -224,14 +228,14 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 async def _arriving(
-    one: Callable[[int, float], Awaitable[None]], count: int, load: Load, began: float
+    one: Callable[[int, float], Coroutine[Any, Any, None]], count: int, load: Load, began: float
 ) -> None:
     """Questions at random moments (a Poisson process), each sent when it is due, whatever was answered."""
     clock, asking = asyncio.get_running_loop().time, []
     pauses = np.random.default_rng(load.seed + 2).exponential(1 / (load.rate or 1.0), count)
     for number, due in enumerate((began + pauses.cumsum()).tolist()):
         await asyncio.sleep(max(due - clock(), 0))
-        asking.append(asyncio.create_task(_run(one(number, due))))
+        asking.append(asyncio.create_task(one(number, due)))
     await asyncio.gather(*asking)
 
 
@@ -242,7 +246,3 @@ async def _events(response: Any) -> AsyncGenerator[tuple[str, dict[str, Any]], N
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
             yield name, orjson.loads(line.removeprefix("data: "))
-
-
-async def _run(work: Awaitable[None]) -> None:
-    await work

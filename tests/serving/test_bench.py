@@ -108,6 +108,20 @@ def test_promotions_in_between_lose_and_mix_nothing(knowledge: Knowledge, serve:
     assert moved == [releases[1], releases[0], releases[1]]
 
 
+def test_a_slow_promotion_is_through_before_the_next_begins(knowledge: Knowledge, serve: Serve) -> None:
+    knowledge.champion()
+    seen: list[str] = []
+
+    async def swap(number: int) -> None:
+        seen.append(f"{number} begins")
+        await asyncio.sleep(0.2)  # the next one is due meanwhile
+        seen.append(f"{number} ends")
+
+    with serve() as service:
+        run(service, Load(users=2, requests=6), swap=swap, swaps=2)
+    assert seen == ["1 begins", "1 ends", "2 begins", "2 ends"]
+
+
 def test_questions_repeat_as_zipf_says() -> None:
     questions = ["a", "b", "c", "d"]
     counted = Counter(pick(questions, Load(users=100, requests=100, zipf=1.0)))
@@ -171,6 +185,7 @@ def test_the_command_prints_a_table_or_json_and_puts_the_champion_back(
     assert "6 questions in" in table.output
     assert "first token" in table.output
     assert "goodput" in table.output
+    assert result.exit_code == 0, result.output
     report = orjson.loads(result.output)
     assert (report["answered"], report["swaps"], report["mixed"]) == (6, 2, 0)
     champion = read_release_alias(knowledge.artifacts, "champion")
