@@ -8,7 +8,7 @@ the caller's (`finalist`).
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from alchemy.providers import litellm
 from serving.watching.tracing import outgoing
 
 _DIRECT = "openai/"
+_FAREWELL_S = 0.1  # for what follows the last word
 
 
 class Completions:
@@ -72,7 +73,13 @@ class Completions:
         headers = {"Authorization": f"Bearer {self._key}", **outgoing()}
         async with self._http.stream("POST", url, json=body, headers=headers) as response:
             response.raise_for_status()
-            yield _direct_pieces(response.aiter_lines())
+            lines = response.aiter_lines()
+            yield _direct_pieces(lines)
+            # A response that is left before its end costs the next question a new connection.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    async for _ in lines:
+                        pass
 
     @asynccontextmanager
     async def _by_litellm(self, messages: list[dict[str, str]]) -> AsyncGenerator[AsyncIterator[str], None]:
