@@ -47,6 +47,7 @@ from tests.serving.conftest import PATIENT, Knowledge, Valkey, make_catalog
 THINKS_S = 0.3
 WORDS = ("It ", "retries", " three times", " [1]", ".")
 QUESTION = "How often does the gateway retry?"
+FOLLOW_S = 1.0  # between two looks at the aliases, as by default
 UNLIMITED = {"requests_per_minute": 10**9, "max_concurrent": 1024, "canary_s": 0}
 
 
@@ -177,7 +178,7 @@ def measure_swaps(arguments: argparse.Namespace, folder: Path) -> None:
         )  # fmt: skip
         await asyncio.gather(promote(), asking)
 
-    with _hub(folder, releases, state.url) as hub:
+    with _hub(folder, releases, state.url, follow_s=0.05) as hub:
         began = time.perf_counter()
         asyncio.run(run(hub))
         seconds = time.perf_counter() - began
@@ -274,14 +275,16 @@ def serve_stored(port: int, redis_url: str) -> None:
     _serve(app, port)
 
 
-def serve_hub(port: int, folder: Path, releases: dict[str, str], redis_url: str, llm: str | None) -> None:
+def serve_hub(
+    port: int, folder: Path, releases: dict[str, str], redis_url: str, llm: str | None, follow_s: float
+) -> None:
     """The service with the tests' knowledge."""
     from serving.app import Parts, create_app
     from serving.options import ServingOptions
 
     knowledge = _knowledge(folder)
     knowledge.markers |= releases
-    options = ServingOptions(**PATIENT, **UNLIMITED)
+    options = ServingOptions(**{**PATIENT, **UNLIMITED, "follow_s": follow_s})
     entry = {"provider": "llm", "base_url": llm, "api_key": "k", "timeout_s": 60} if llm else {}
     settings = Settings(store=str(folder / "store"), cache=folder / "cache", redis_url=redis_url)
     app = create_app(
@@ -297,9 +300,16 @@ def _serve(app: Any, port: int) -> None:
 
 
 @contextmanager
-def _hub(folder: Path, releases: dict[str, str], redis_url: str, llm: str | None = None) -> Iterator[int]:
+def _hub(
+    folder: Path,
+    releases: dict[str, str],
+    redis_url: str,
+    llm: str | None = None,
+    *,
+    follow_s: float = FOLLOW_S,
+) -> Iterator[int]:
     (port,) = free_ports(1)
-    with _process(serve_hub, port, folder, releases, redis_url, llm):
+    with _process(serve_hub, port, folder, releases, redis_url, llm, follow_s):
         while asyncio.run(get(port, "/readyz")).status != 200:
             time.sleep(0.1)
         yield port

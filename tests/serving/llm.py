@@ -46,6 +46,7 @@ class Model(ThreadingHTTPServer):
         self.pace_s = 0.0  # before each further piece
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Message] = []
+        self.connections = 0
         self.hung_up = threading.Event()  # the client closed the connection
         self.closing = threading.Event()
 
@@ -53,6 +54,10 @@ class Model(ThreadingHTTPServer):
         """Clients that hang up are what tests are about."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     @property
     def entry(self) -> dict[str, Any]:
