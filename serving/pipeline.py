@@ -104,9 +104,9 @@ class Pipeline:
                 yield making.declined(text)
                 return
             yield Sources(sources=[_source(n, p) for n, p in enumerate(found.passages, 1)])
-            if consulting:
-                making.intuition = await self._heard(making, consulting)
-                yield making.status("Consulting", "finish")
+            heeded = bool(self._finalists.models)  # a model reads the guess first; quotes wait for none
+            if consulting and heeded:
+                yield await self._heard(making, consulting)
             yield making.status("Fusing", "start")
             guess = making.intuition.text if making.intuition else None
             fusion = Fusion(question.text, found.passages, guess, self._finalists)
@@ -117,6 +117,8 @@ class Pipeline:
             yield making.status("Fusing", "finish")
             for citation in fusion.citations:
                 yield Cited(citation=citation)
+            if consulting and not heeded:
+                yield await self._heard(making, consulting)
             yield making.made(fusion)
         finally:
             if consulting:
@@ -190,17 +192,17 @@ class Pipeline:
         consulting.add_done_callback(lambda done: done.cancelled() or done.exception())
         return consulting
 
-    async def _heard(self, making: Making, consulting: "asyncio.Task[Intuition]") -> Intuition | None:
-        """What the adapter said, if it is through within its grace."""
+    async def _heard(self, making: Making, consulting: "asyncio.Task[Intuition]") -> Status:
+        """Notes what the adapter said, if it is through within its grace."""
         with making.timed("consulting"):
             try:
                 async with asyncio.timeout(self._options.intuition_grace_s):
                     intuition = await consulting
+                making.intuition = intuition if intuition.text else None
             except Exception as error:
                 making.lacks("intuition")
                 log.warning("no intuition", extra={"reason": repr(error)})
-                return None
-        return intuition if intuition.text else None
+        return making.status("Consulting", "finish")
 
 
 def _source(number: int, passage: Passage) -> Source:

@@ -122,9 +122,9 @@ def test_a_stream_tells_every_step_and_ends_with_the_whole_answer(knowledge: Kno
         ("Retrieving", "start"),
         ("Consulting", "start"),
         ("Retrieving", "finish"),
-        ("Consulting", "finish"),
         ("Fusing", "start"),
         ("Fusing", "finish"),
+        ("Consulting", "finish"),
     ]
     done = rows[-1][2]["answer"]
     assert rows[0][2] == {"id": done["id"], "release": champion}
@@ -141,6 +141,21 @@ def test_retrieval_and_intuition_run_at_the_same_time(knowledge: Knowledge, serv
         answer = service.ask()
     assert answer["answerable"]
     assert "degraded" in answer and "intuition" not in answer["degraded"]
+
+
+def test_quotes_do_not_wait_for_the_intuition(knowledge: Knowledge, serve: Serve) -> None:
+    knowledge.champion("ALPHA")
+    quoted = threading.Event()
+    knowledge.behavior.speak = lambda _: quoted.wait(60)
+    body = {"question": QUESTION, "stream": True}
+    with serve() as service, service.http.stream("POST", "/api/chat", json=body) as response:
+        for _, name, data in events(response):
+            if name == "citation":
+                quoted.set()  # with it still on its way, the whole answer is there to be read
+            elif name == "done":
+                answer = data["answer"]
+    assert answer["intuition"]["text"] == "I recall ALPHA."
+    assert answer["degraded"] == ["history"]
 
 
 def test_slow_intuition_is_left_behind_and_stopped(knowledge: Knowledge, serve: Serve) -> None:
