@@ -198,6 +198,11 @@ def test_serving_and_runs_are_told_where_the_store_is():
         assert credentials == {"name": "minio-credentials", "key": "AWS_SECRET_ACCESS_KEY"}
 
 
+def test_the_audit_log_goes_where_it_outlives_the_pod():
+    serving = environment(container_of(render("default-values.yaml"), "serving"))
+    assert serving["ALCHEMY_SERVING_AUDIT_LOG"]["value"] == "/dev/stdout"
+
+
 def test_each_component_knows_only_the_secrets_it_needs():
     known = {
         component: SECRETS & environment(container).keys()

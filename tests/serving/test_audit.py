@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,20 @@ def test_a_full_disk_loses_entries_visibly_and_nothing_else(tmp_path: Path) -> N
     audit.close()
     assert [row["event"] for row in rows(path)] == ["logout"]
     assert lost(metrics) == 1
+
+
+def test_standard_output_takes_it_too() -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from serving.people.audit import Audit\n"
+        "from serving.watching.metrics import Metrics\n"
+        "audit = Audit(Path('/dev/stdout'), Metrics(), max_bytes=1, files=3)\n"
+        "for event in ('login', 'logout'):\n"
+        "    audit.record(event)\n"
+        "audit.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=120)
+    assert [orjson.loads(line)["event"] for line in done.stdout.splitlines()] == ["login", "logout"]
 
 
 def test_two_processes_write_whole_lines_into_one_file(open_audit: Callable[..., Audit]) -> None:
