@@ -57,9 +57,9 @@ class Completions:
 
     @asynccontextmanager
     async def _direct(self, messages: list[dict[str, str]]) -> AsyncGenerator[AsyncIterator[str], None]:
-        if self._http is None:
-            import httpx
+        import httpx
 
+        if self._http is None:
             limits = httpx.Limits(max_connections=None)  # the coordinator bounds the answers in work
             self._http = httpx.AsyncClient(timeout=self._entry.timeout_s, limits=limits)
         body = {
@@ -75,8 +75,9 @@ class Completions:
             response.raise_for_status()
             lines = response.aiter_lines()
             yield _direct_pieces(lines)
-            # A response that is left before its end costs the next question a new connection.
-            with suppress(TimeoutError):
+            # A response that is left before its end costs the next question a new connection. The text is
+            # whole by now: that a model hangs up instead of ending properly is no failure.
+            with suppress(TimeoutError, httpx.HTTPError):
                 async with asyncio.timeout(_FAREWELL_S):
                     async for _ in lines:
                         pass

@@ -41,6 +41,7 @@ class Model(ThreadingHTTPServer):
         self.silent_after: int | None = None
         self.breaks_after: int | None = None
         self.waits_after: int | None = None
+        self.ends = True  # the response, after its last word; else it hangs up there
         self.goes_on = threading.Event()
         self.delay_s = 0.0  # before the first piece
         self.pace_s = 0.0  # before each further piece
@@ -110,6 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._silence()
             self._send({"index": 0, "delta": {}, "finish_reason": "stop"})
             self._write(b"data: [DONE]\n\n")
+            if not self.server.ends:
+                self.close_connection = True
+                return
             self._write(b"")
         except OSError:
             self.server.hung_up.set()

@@ -223,6 +223,17 @@ def test_a_client_that_goes_away_hangs_up_on_the_model(
         eventually(lambda: "questions_in_flight 0.0" in service.metrics())
 
 
+def test_a_model_that_hangs_up_after_its_last_word_has_said_everything(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    knowledge.champion("ALPHA")
+    model.ends = False
+    with serve(model_d=model.entry) as service:
+        answer = service.ask()
+    assert answer["answer"] == "It retries three times [1]."
+    assert answer["degraded"] == ["history"]
+
+
 def test_the_next_question_finds_the_connection_open(knowledge: Knowledge, serve: Serve) -> None:
     knowledge.champion()
     with language_model() as model, serve(model_d=model.entry) as service:
