@@ -62,6 +62,12 @@ def test_a_question_that_stands_alone_is_not_touched(question: str) -> None:
     assert stand_alone(question, after("Who fixed HAUL-12?")) == question
 
 
+@pytest.mark.timeout(60)
+def test_a_whole_book_in_a_turn_is_not_read_through() -> None:
+    book = Turn("user", "a." * 500_000)
+    assert stand_alone("and when was that?", [book]).startswith("and when was that")
+
+
 def test_without_a_conversation_nothing_is_added() -> None:
     assert stand_alone("And when was that?", []) == "And when was that?"
 
