@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from serving.answer import Answer
-from serving.people.access import Principal
+from serving.people.access import Principal, covers
 from serving.people.sealing import Sealing
 from serving.state import PREFIX, State
 
@@ -19,11 +19,12 @@ class AnswerRecord(BaseModel):
     question: str
     user: str
     tenant: str
+    access: frozenset[str] | None = None  # what they could read, and so what it may quote
 
     def readable_by(self, principal: Principal) -> bool:
-        """Its asker and the admins of the tenant read an answer; nobody else learns that it exists."""
-        mine = self.user == principal.name or principal.may("admin")
-        return mine and self.tenant == principal.tenant
+        """Its asker, and admins of the tenant who may read as much; nobody else learns that it exists."""
+        administers = principal.may("admin") and covers(principal.access, self.access)
+        return self.tenant == principal.tenant and (self.user == principal.name or administers)
 
 
 class Answers:

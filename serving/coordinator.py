@@ -233,7 +233,13 @@ class Coordinator:
     async def _store(self, run: _Run, live: Live | None) -> Answer:
         answer = self._answer(run, live)
         asker = run.question.asker
-        record = AnswerRecord(answer=answer, question=run.question.text, user=asker.name, tenant=asker.tenant)
+        record = AnswerRecord(
+            answer=answer,
+            question=run.question.text,
+            user=asker.name,
+            tenant=asker.tenant,
+            access=asker.access,
+        )
         try:
             await self._answers.put(record)
             if session := run.question.session:

@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alchemy.errors import AlchemyError, NotFound
+from alchemy.errors import AlchemyError, Conflict, NotFound
 from alchemy.listing import RAW
 from alchemy.store import Store
 from alchemy.text.instructions import is_active, is_for_the_model
 from alchemy.text.sanitize import Sanitizer
 from serving.answers import AnswerRecord
-from serving.people.access import Principal
+from serving.people.access import Principal, covers
 from serving.people.sealing import Sealing
 from serving.state import PREFIX, State
 
@@ -32,9 +32,20 @@ FOLDER = f"{RAW}/feedback/answers"
 _RECORD = PREFIX + "feedback:"
 _INDEX = PREFIX + "feedbacks:"  # + tenant: ids by time
 _WAITING = PREFIX + "feedback-exports"  # ids that are to be written to the store
-_AT_ONCE = 500  # exported in one round
+_AT_ONCE = 500  # read or exported in one round
 _MOST = 10_000  # listed of a tenant
 _TEXTS = ("question", "answer", "correction", "comment")
+
+# Both look again, in the server: somebody may say something else meanwhile.
+_APPROVE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
+return 1
+"""
+_DONE = """
+if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then redis.call('SREM', KEYS[2], ARGV[2]) end
+"""
 
 
 class FeedbackRequest(BaseModel):
@@ -71,8 +82,13 @@ class Feedback(BaseModel):
     user: str
     tenant: str
     created_at: str
+    access: frozenset[str] | None = Field(None, description="What they could read; null: everything.")
     teaches: bool = Field(description="Whether it becomes data; else it waits for a curator.")
     waits_for: str | None = Field(description="Why it does not teach yet.")
+
+    def readable_by(self, principal: Principal) -> bool:
+        """Whether they are of the tenant and may read all that the answer may rest on."""
+        return self.tenant == principal.tenant and covers(principal.access, self.access)
 
 
 class Feedbacks:
@@ -97,27 +113,41 @@ class Feedbacks:
             pipe.set(_RECORD + feedback.id, row)
             pipe.zadd(index, {feedback.id: datetime.fromisoformat(feedback.created_at).timestamp()})
             pipe.zremrangebyrank(index, 0, -_MOST - 1)
-            if feedback.teaches:
-                pipe.sadd(_WAITING, feedback.id)
+            (pipe.sadd if feedback.teaches else pipe.srem)(_WAITING, feedback.id)
             return pipe.execute()
 
         await self._state.call(commands)
 
-    async def get(self, feedback_id: str, tenant: str) -> Feedback:
-        """Raises NotFound where the tenant has none of that id."""
-        row = await self._state.call(lambda redis: redis.get(_RECORD + feedback_id))
-        feedback = self._opened(feedback_id, row) if row else None
-        if feedback is None or feedback.tenant != tenant:
-            raise NotFound(f"no feedback {feedback_id}")
-        return feedback
+    async def approve(self, feedback_id: str, curator: Principal, said_at: str) -> Feedback:
+        """Lets what was said at that time teach.
 
-    async def all(self, tenant: str, most: int) -> list[Feedback]:
-        """The tenant's, the latest first."""
-        ids = await self._state.call(lambda redis: redis.zrevrange(_INDEX + tenant, 0, most - 1))
-        if not ids:
-            return []
-        rows = await self._state.call(lambda redis: redis.mget([_RECORD + one.decode() for one in ids]))
-        return [self._opened(one.decode(), row) for one, row in zip(ids, rows, strict=True) if row]
+        Raises:
+            NotFound: The curator may read none of that id.
+            Conflict: The person has said something else since.
+        """
+        key = _RECORD + feedback_id
+        row = await self._state.call(lambda redis: redis.get(key))
+        feedback = self._opened(feedback_id, row) if row else None
+        if feedback is None or not feedback.readable_by(curator):
+            raise NotFound(f"no feedback {feedback_id}")
+        approved = feedback.model_copy(update={"teaches": True, "waits_for": None})
+        swap = (_APPROVE, 2, key, _WAITING, row, self._sealed(approved), feedback_id)
+        if feedback.created_at != said_at or not await self._state.call(lambda redis: redis.eval(*swap)):
+            raise Conflict("something else was said meanwhile; look again")
+        return approved
+
+    async def all(self, reader: Principal, most: int, *, waiting: bool = False) -> list[Feedback]:
+        """What they may read, the latest first; with `waiting`, of what does not teach yet."""
+        index, found = _INDEX + reader.tenant, list[Feedback]()
+        for first in range(0, _MOST, _AT_ONCE):
+            span = (index, first, first + _AT_ONCE - 1)
+            ids = [one.decode() for one in await self._state.call(partial(_ids, span))]
+            rows = await self._state.call(partial(_rows, ids)) if ids else []
+            read = (self._opened(one, row) for one, row in zip(ids, rows, strict=True) if row)
+            found += (one for one in read if one.readable_by(reader) and not (waiting and one.teaches))
+            if len(found) >= most or len(ids) < _AT_ONCE:
+                break
+        return found[:most]
 
     async def run(self) -> None:
         """Exports for ever, every `export_s` seconds; what fails is tried again the next time."""
@@ -137,13 +167,13 @@ class Feedbacks:
         """Writes what waits to the store; returns how many. Raises Unavailable, and loses nothing by it."""
         ids = await self._state.call(lambda redis: redis.srandmember(_WAITING, _AT_ONCE))
         for one in ids:
-            row = await self._state.call(partial(_row, one))
-            if row:
-                feedback = self._opened(one.decode(), row)
+            (row,) = await self._state.call(partial(_rows, [one.decode()]))
+            feedback = self._opened(one.decode(), row) if row else None
+            if feedback and feedback.teaches:
                 key = f"{FOLDER}/{feedback.id}.json"
                 await asyncio.to_thread(self._store.put, key, self._exported(feedback))
             # A say that came in between waits again: it is another row now.
-            await self._state.call(partial(_done, one, row))
+            await self._state.call(partial(_done, one.decode(), row))
         return len(ids)
 
     def _sealed(self, feedback: Feedback) -> bytes:
@@ -157,17 +187,21 @@ class Feedbacks:
         texts = {name: self._sanitizer.mask(getattr(feedback, name)) for name in _TEXTS}
         user = self._sanitizer.person(feedback.user)
         kept = feedback.model_copy(update={**texts, "user": user})
-        return kept.model_dump_json(exclude={"teaches", "waits_for"}).encode() + b"\n"
+        return kept.model_dump_json(exclude={"access", "teaches", "waits_for"}).encode() + b"\n"
 
 
-async def _row(feedback_id: bytes, redis: Any) -> bytes | None:
-    row: bytes | None = await redis.get(_RECORD + feedback_id.decode())
-    return row
+async def _ids(span: tuple[str, int, int], redis: Any) -> list[bytes]:
+    ids: list[bytes] = await redis.zrevrange(*span)
+    return ids
 
 
-async def _done(feedback_id: bytes, row: bytes | None, redis: Any) -> None:
-    if await _row(feedback_id, redis) == row:
-        await redis.srem(_WAITING, feedback_id)
+async def _rows(ids: list[str], redis: Any) -> list[bytes | None]:
+    rows: list[bytes | None] = await redis.mget([_RECORD + one for one in ids])
+    return rows
+
+
+async def _done(feedback_id: str, row: bytes | None, redis: Any) -> None:
+    await redis.eval(_DONE, 2, _RECORD + feedback_id, _WAITING, row or b"", feedback_id)
 
 
 def feedback_on(record: AnswerRecord, said: FeedbackRequest, asker: Principal) -> Feedback:
@@ -194,6 +228,7 @@ def feedback_on(record: AnswerRecord, said: FeedbackRequest, asker: Principal) -
         citations=list(dict.fromkeys(documents)),
         user=asker.name,
         tenant=asker.tenant,
+        access=record.access,
         created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         teaches=waits_for is None,
         waits_for=waits_for,

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.feedback import Feedback, FeedbackRequest, feedback_on
 from serving.people.access import Asker, Curator
@@ -14,6 +14,14 @@ router = APIRouter(prefix="/api/feedback", tags=["feedback"])
 
 class FeedbackList(BaseModel):
     feedback: list[Feedback]
+
+
+class Approval(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"created_at": "2026-11-29T09:12:44.031+00:00"}}
+    )
+
+    created_at: str = Field(max_length=64, description="Of the feedback, as it was read.")
 
 
 @router.post("", status_code=201)
@@ -33,16 +41,12 @@ async def said(
     most: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> FeedbackList:
     """What the tenant's people said, the latest first; with `waiting`, what waits for a curator."""
-    rows = await found.feedbacks.all(curator.tenant, most)
-    return FeedbackList(feedback=[row for row in rows if not (waiting and row.teaches)])
+    return FeedbackList(feedback=await found.feedbacks.all(curator, most, waiting=waiting))
 
 
 @router.post("/{feedback_id}/approve")
 async def approve(
-    feedback_id: str, curator: Curator, found: Annotated[Services, Depends(services)]
+    feedback_id: str, body: Approval, curator: Curator, found: Annotated[Services, Depends(services)]
 ) -> Feedback:
-    """Lets a person's feedback teach."""
-    feedback = await found.feedbacks.get(feedback_id, curator.tenant)
-    approved = feedback.model_copy(update={"teaches": True, "waits_for": None})
-    await found.feedbacks.put(approved)
-    return approved
+    """Lets what the curator has read teach; 409 where the person has said something else since."""
+    return await found.feedbacks.approve(feedback_id, curator, body.created_at)

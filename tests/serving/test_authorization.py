@@ -201,6 +201,24 @@ def test_answers_are_read_by_their_asker_and_admins_of_the_tenant(service: Servi
     }  # fmt: skip
 
 
+def test_who_may_read_less_sees_nothing_of_what_others_were_told(service: Service) -> None:
+    http, curator = service.http, service.as_person("curator")
+    asked = http.post("/api/chat", json=BODIES["POST /api/chat"], headers=curator).json()
+    said = {"answer_id": asked["id"], "rating": 1}
+    feedback = http.post("/api/feedback", json=said, headers=curator).json()
+    scoped, admin = service.as_person("scoped-admin"), service.as_person("admin")
+    assert http.get(f"/v1/answers/{asked['id']}", headers=admin).status_code == 200
+    assert http.get(f"/v1/answers/{asked['id']}", headers=scoped).status_code == 404
+    assert http.get("/api/feedback", headers=scoped).json()["feedback"] == []
+    assert [one["id"] for one in http.get("/api/feedback", headers=admin).json()["feedback"]] == [
+        feedback["id"]
+    ]
+    approval = {"created_at": feedback["created_at"]}
+    path = f"/api/feedback/{feedback['id']}/approve"
+    assert http.post(path, json=approval, headers=scoped).status_code == 404
+    assert http.post(path, json=approval, headers=admin).status_code == 200
+
+
 def test_what_may_be_read_reaches_the_search(service: Service, knowledge: Knowledge) -> None:
     question = {"question": "How often does the gateway retry?"}
     for who in ("reader", "curator"):
