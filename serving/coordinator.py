@@ -13,6 +13,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
@@ -119,18 +120,26 @@ class Coordinator:
         self._answered = answered
         self._completer = completer
         self._underway: dict[str, Underway] = {}
-        self._in_work = 0
+        self._in_work: Counter[str] = Counter()  # by caller
+        self._closing = False
 
     def start(self, question: Question, *, linger_s: float = 0.0) -> Underway:
         """Begins an answer; it goes on while somebody reads it, and `linger_s` longer.
 
         Raises:
-            Unavailable: More questions are in work than the options allow.
+            Unavailable: More questions are in work, of all or of this caller, than the options allow; or the
+                service is stopping.
         """
-        if self._in_work >= self._options.max_concurrent:
+        caller = question.asker.caller
+        if self._closing:
+            raise Unavailable("the service is stopping")
+        if self._in_work.total() >= self._options.max_concurrent:
             raise Unavailable("too many questions at once; please try again in a moment")
+        # Answers that were left go on for a moment, and a socket brings several: requests are not all.
+        if question.asker.is_limited and self._in_work[caller] >= self._options.requests_at_once:
+            raise Unavailable("too many of your questions are in work; please try again in a moment")
         run = _Run(question)
-        self._in_work += 1
+        self._in_work[caller] += 1
         self._metrics.in_flight.inc()
         running = Running(self._events(run), linger_s=linger_s)
         running.when_ended(lambda: self._ended(run))
@@ -154,10 +163,12 @@ class Coordinator:
 
     async def close(self) -> None:
         """Stops what is under way and takes no more work."""
-        for underway in self._underway.values():
-            underway.running.stop()
-        for underway in self._underway.values():
-            await underway.running.settled()
+        self._closing = True
+        underway = list(self._underway.values())
+        for one in underway:
+            one.running.stop()
+        for one in underway:
+            await one.running.settled()
         await self._sharing.close()
 
     async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
@@ -279,7 +290,10 @@ class Coordinator:
         )
 
     def _ended(self, run: _Run) -> None:
-        self._in_work -= 1
+        caller = run.question.asker.caller
+        self._in_work[caller] -= 1
+        if not self._in_work[caller]:
+            del self._in_work[caller]
         self._metrics.in_flight.dec()
         # Not at once: whoever lost the connection just before the end reads the rest.
         asyncio.get_running_loop().call_later(_KEPT_S, self._underway.pop, run.id, None)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from alchemy.errors import AlchemyError, BadInput, Conflict, NotFound, Unavailable
+from serving.headers import security_headers
 from serving.people.attempts import TooManyAttempts
 from serving.people.credentials import Unrecognized
 
@@ -98,8 +99,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(request: Request, _: Exception) -> JSONResponse:
-        # Starlette answers these outside of all our middleware, which would have named the request.
-        headers = {"X-Request-Id": request.scope["request_id"]}
+        # Starlette answers these outside of all our middleware, which would have added the headers.
+        headers = {"X-Request-Id": request.scope["request_id"], **security_headers(request.scope)}
         return error_response(
             500, "the service failed for a reason of its own; it is in the log", None, headers
         )

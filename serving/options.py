@@ -80,7 +80,9 @@ class ServingOptions(BaseSettings):
     refresh_token_s: int = Field(30 * 86400, ge=3600, description="Longest pause of a login.")
     requests_per_minute: int = Field(300, ge=1, description="Of one person.")
     program_requests_per_minute: int = Field(1200, ge=1, description="Of one program's key.")
-    requests_at_once: int = Field(16, ge=1, description="Of one person or key, sockets among them.")
+    requests_at_once: int = Field(
+        16, ge=1, description="Of one person or key, sockets among them; and answers in work."
+    )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Networks, by commas, of proxies whose X-Forwarded-For tells the client's address."
     )

@@ -92,6 +92,7 @@ def refresh(
     try:
         found = certificate(options, cache)
         if found.stamps != stamps:
+            context(found)  # tried elsewhere: a chain without its key would leave `made` with neither
             _load(made, found)
             log.info("a new certificate serves", extra={"file": str(found.chain)})
         return found.stamps

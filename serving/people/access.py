@@ -36,11 +36,17 @@ class Principal:
     # How it was recognized makes nobody somebody else.
     via: Via = field(default="login", compare=False)
     credential: str = field(default="", compare=False)  # id of the login or key, which is no secret
+    version: int = field(default=0, compare=False)  # of their record, which every change ends logins of
     per_minute: int | None = field(default=None, compare=False)  # requests, where the key sets its own limit
 
     def may(self, role: Role) -> bool:
         """Whether the principal's role includes `role`."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether rates and places are counted: not of the operator, and nowhere where nobody logs in."""
+        return self.via not in ("open", "operator")
 
     @property
     def owner(self) -> str:

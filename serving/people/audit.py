@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _WAITING = 10_000  # entries; more are lost
 _BATCH = 500
+_PATIENCE_S = 5.0
 
 
 class Audit:
@@ -51,9 +52,10 @@ class Audit:
             self._lost(1, "entries come faster than they can be written")
 
     def close(self) -> None:
-        """Writes what waits, and stops."""
-        self._entries.put(None)
-        self._writer.join(5)
+        """Writes what waits, and stops; gives up on a disk that hangs."""
+        with suppress(queue.Full):
+            self._entries.put(None, timeout=_PATIENCE_S)
+            self._writer.join(_PATIENCE_S)
 
     def _write_all(self) -> None:
         going = True

@@ -90,11 +90,7 @@ class Credentials:
     async def ticket(self, principal: Principal) -> str:
         """A word that stands for the principal's credential once, in a WebSocket's address."""
         ticket = secrets.token_urlsafe(32)
-        version = 0
-        if principal.via == "login":
-            user, _ = await self._look("login", principal.credential, principal.name)
-            version = user.version
-        row = orjson.dumps([principal.via, principal.credential, principal.name, version])
+        row = orjson.dumps([principal.via, principal.credential, principal.name, principal.version])
         key = _TICKET + _digest(ticket).hex()
         await self._state.call(lambda redis: redis.set(key, row, ex=TICKET_S))
         return ticket
@@ -121,8 +117,7 @@ class Credentials:
         """The principal as they are now, on a connection that lasts. Raises Unrecognized, or Unavailable."""
         match principal.via:
             case "login":
-                user, _ = await self._look("login", principal.credential, principal.name)
-                return user.principal(via="login", credential=principal.credential)
+                return await self._person(principal.credential, principal.name, principal.version)
             case "key":
                 return _acting_for(*await self._look("key", principal.credential))
         return principal

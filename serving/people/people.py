@@ -59,13 +59,16 @@ class People:
         """A new person. Raises BadInput, Conflict, or pydantic's ValidationError."""
         check_strength(password, name)
         user = User.create(name, await self.hasher.hash(password), **fields)
+        if await self.users.find(user.name) is None:  # else they are refused
+            # Of somebody who had the name before, and whose removal was broken off.
+            await self.sessions.delete_all(user.principal().owner)
         await self.users.add(user)
         return user
 
-    async def set_password(self, user: User, password: str) -> User:
-        """Gives the person another password, which ends all of their logins."""
+    async def set_password(self, user: User, password: str, **fields: object) -> User:
+        """Gives the person another password, which ends all of their logins; changes other fields along."""
         check_strength(password, user.name)
-        return await self.change(user, password=await self.hasher.hash(password))
+        return await self.change(user, password=await self.hasher.hash(password), **fields)
 
     async def change_password(self, principal: Principal, old: str, new: str, address: str) -> None:
         """The same by the person, who knows the old one. Raises like `log_in`, and BadInput."""
@@ -83,10 +86,13 @@ class People:
 
     async def remove(self, name: str, tenant: str | None = None) -> None:
         """Deletes a person, their keys and their history. Raises NotFound."""
-        user = await self.users.remove(name, tenant)
-        self.credentials.forget()
+        user = await self.users.get(name, tenant)
+        # The person last: who is gone cannot be removed again where the state server fails in between.
         await self.keys.remove_all(user.name)
         await self.sessions.delete_all(user.principal().owner)
+        await self.users.remove(name, tenant)
+        self.credentials.forget()
+        await self.sessions.delete_all(user.principal().owner)  # what they began meanwhile
 
     def answered(self, principal: Principal, question: str, answer: Answer) -> None:
         """Notes an answer that was given: ids for the audit log, and what anomalies are seen by."""

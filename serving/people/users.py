@@ -86,7 +86,7 @@ class User(BaseModel):
 
     def principal(self, **fields: Any) -> Principal:
         """Who this person is to a route."""
-        known = {"name": self.name, "role": self.role, "tenant": self.tenant, "access": self.access}
+        known = self.model_dump(include={"name", "role", "tenant", "access", "version"})
         return Principal(**(known | fields))
 
 

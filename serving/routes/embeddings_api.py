@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from alchemy.errors import BadInput, Unavailable
 from serving.errors import error_response
 from serving.released import Floats
-from serving.routes.openai_api import EMBEDDING_MODEL
+from serving.routes.openai_api import BOUNDED, EMBEDDING_MODEL
 from serving.services import Services, services
 from serving.streams import unless_gone
 from serving.usage import usage
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 class EmbeddingRequest(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = BOUNDED
 
     model: str = EMBEDDING_MODEL
     input: str | list[str] | list[int] | list[list[int]] = Field(

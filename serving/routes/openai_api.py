@@ -33,14 +33,22 @@ EMBEDDING_MODEL = f"{MODEL}-embedding"
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
+# A bound at all, here beyond the body's, makes pydantic refuse half a surrogate pair, which no UTF-8 holds.
+BOUNDED = ConfigDict(extra="ignore", str_max_length=1 << 24)
+
+
 class ContentPart(BaseModel):
     """Of the multi-modal form, the text part alone is understood."""
+
+    model_config = BOUNDED
 
     type: Literal["text"]
     text: str
 
 
 class ChatMessage(BaseModel):
+    model_config = BOUNDED
+
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
 
@@ -58,7 +66,7 @@ class StreamOptions(BaseModel):
 class CompletionRequest(BaseModel):
     """Sampling parameters of the original API are accepted and have no effect: the release sets them."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = BOUNDED
 
     model: str = MODEL
     messages: list[ChatMessage] = Field(min_length=1)

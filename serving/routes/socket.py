@@ -17,7 +17,7 @@ pings, and a peer that does not answer is cut off. It closes with
     1000  nothing was asked for `socket_idle_s`
     1003  a message is no text
     1009  a message is over `socket_message_bytes`
-    4401  the login has ended: its token expired or was revoked
+    4401  the login has ended, by a logout or because the person was changed; or the key was revoked
     4408  the client does not read what it is sent
     4429  more than `socket_messages_per_minute` messages
 

@@ -1,7 +1,8 @@
 """People and keys, for the admins of a tenant. Of other tenants they learn nothing but that a name is taken.
 
 Nobody gives more than they have: an admin with an access set manages only those who may read no more. Nobody
-changes themselves here, so a tenant keeps an admin, and a stolen token no account.
+changes themselves here, so a tenant keeps an admin. A key outlives the password of its person: after a theft
+look at the keys too.
 """
 
 import time
@@ -118,10 +119,10 @@ async def change_user(name: str, body: Changes, admin: Admin, found: _Found) -> 
         del given["role"]
     if "access" in given:
         _may_give(admin, None if body.access is None else frozenset(body.access))
-    if given:
-        user = await found.people.change(user, **given)
     if body.password is not None:
-        user = await found.people.set_password(user, body.password)
+        user = await found.people.set_password(user, body.password, **given)
+    elif given:
+        user = await found.people.change(user, **given)
     return _shown(user)
 
 
@@ -135,15 +136,16 @@ async def remove_user(name: str, admin: Admin, found: _Found) -> None:
 @router.get("/{name}/keys")
 async def list_keys(name: str, admin: Admin, found: _Found) -> ListedKeys:
     """The keys of a person's programs, without their secrets."""
-    user = await found.people.users.get(name, admin.tenant)
+    user = await _with_keys(name, admin, found)
     return ListedKeys(keys=[_shown_key(key) for key in await found.people.keys.of(user.name)])
 
 
 @router.post("/{name}/keys", status_code=201)
 async def add_key(name: str, body: NewKey, admin: Admin, request: Request, found: _Found) -> GivenKey:
     """A key for a program that acts for this person. Its secret is shown here and never again."""
-    user = await found.people.users.get(name, admin.tenant)
-    _may_give(admin, user.access)
+    user = await _with_keys(name, admin, found)
+    if admin.via == "key":
+        raise HTTPException(403, "a key makes no keys: one that leaked would outlive its revocation")
     days = body.expires_in_days
     key, secret = await found.people.keys.create(
         user,
@@ -159,9 +161,15 @@ async def add_key(name: str, body: NewKey, admin: Admin, request: Request, found
 @router.delete("/{name}/keys/{key_id}", status_code=204, response_class=Response)
 async def remove_key(name: str, key_id: str, admin: Admin, found: _Found) -> None:
     """Revokes a key."""
-    user = await found.people.users.get(name, admin.tenant)
+    user = await _with_keys(name, admin, found)
     await found.people.keys.remove(user.name, key_id)
     found.people.credentials.forget()
+
+
+async def _with_keys(name: str, admin: Principal, found: Services) -> User:
+    user = await found.people.users.get(name, admin.tenant)
+    _may_give(admin, user.access)
+    return user
 
 
 async def _managed(name: str, admin: Principal, found: Services) -> User:

@@ -48,8 +48,7 @@ export async function login(username, password) {
 
 export async function logout() {
   try {
-    const refresh_token = sessionStorage.getItem(REFRESH);
-    await request("POST", "/api/auth/logout", refresh_token ? { refresh_token } : undefined);
+    await request("POST", "/api/auth/logout");
   } finally {
     forget();
   }
@@ -108,10 +107,11 @@ async function renew() {
     body: JSON.stringify({ refresh_token }),
     headers: { "Content-Type": "application/json" },
   });
-  if (!response.ok) {
+  if (response.status === 401) {
     forget();
     return false;
   }
+  await checked(response); // a service that is away for a moment ends no login
   keep(await response.json());
   return true;
 }

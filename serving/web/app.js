@@ -75,8 +75,14 @@ async function signedOut() {
   if (leaving || !me.login) return;
   leaving = true;
   forget();
+  const before = me.name;
   $("app").hidden = true;
   await admitted(t("signed_out"));
+  if (me.name !== before) {
+    location.hash = ""; // what is drawn is somebody else's
+    location.reload();
+    return;
+  }
   $("app").hidden = false;
   leaving = false;
   showAll();

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,21 @@ def test_standard_output_takes_it_too() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=120)
     assert [orjson.loads(line)["event"] for line in done.stdout.splitlines()] == ["login", "logout"]
+
+
+def test_a_disk_that_hangs_holds_up_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    os.mkfifo(path)  # nobody reads: opening it to write hangs
+    monkeypatch.setattr("serving.people.audit._PATIENCE_S", 0.1)
+    monkeypatch.setattr("serving.people.audit._WAITING", 1)
+    audit = Audit(path, Metrics(), max_bytes=1 << 20, files=3)
+    for _ in range(10):
+        audit.record("login", ANN)
+    stopped = threading.Thread(target=audit.close)
+    stopped.start()
+    stopped.join(60)
+    assert not stopped.is_alive()
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer go
 
 
 def test_two_processes_write_whole_lines_into_one_file(open_audit: Callable[..., Audit]) -> None:

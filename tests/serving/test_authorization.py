@@ -241,6 +241,25 @@ def test_nobody_gives_more_than_they_have(service: Service) -> None:
     assert http.delete("/api/users/admin", headers=scoped).status_code == 403
 
 
+def test_keys_of_who_may_read_more_are_out_of_reach_and_keys_make_no_keys(service: Service) -> None:
+    http, admin, scoped = service.http, service.as_person("admin"), service.as_person("scoped-admin")
+    new = {"label": "x", "role": "admin"}
+    made = http.post("/api/users/admin/keys", json=new, headers=admin).json()
+    path = f"/api/users/admin/keys/{made['id']}"
+    assert http.get("/api/users/admin/keys", headers=scoped).status_code == 403
+    assert http.delete(path, headers=scoped).status_code == 403
+    assert http.post("/api/users/reader/keys", json=new, headers=bearer(made["key"])).status_code == 403
+    assert http.delete(path, headers=admin).status_code == 204
+
+
+def test_a_change_is_made_whole_or_not_at_all(service: Service) -> None:
+    admin = service.as_person("boss")
+    change = {"role": "admin", "password": "short"}
+    assert service.http.patch("/api/users/reader", json=change, headers=admin).status_code == 422
+    users = service.http.get("/api/users", headers=admin).json()["users"]
+    assert next(user["role"] for user in users if user["name"] == "reader") == "reader"
+
+
 def test_nobody_changes_or_deletes_themselves_as_an_admin(service: Service) -> None:
     http, admin = service.http, service.as_person("admin")
     assert http.patch("/api/users/admin", json={"role": "reader"}, headers=admin).status_code == 409

@@ -279,6 +279,8 @@ def test_a_fault_of_ours_is_told_without_details(knowledge: Knowledge, serve: Se
     else:
         assert response.status_code == 500
         assert response.json()["error"]["type"] == "server_error"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
 
 
 def test_metrics_have_the_contracts_names(knowledge: Knowledge, serve: Serve) -> None:

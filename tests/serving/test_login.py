@@ -1,3 +1,4 @@
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,10 @@ import orjson
 import pytest
 import redis
 
+from alchemy.errors import Unavailable
 from serving.people import passwords
+from serving.people.users import Users
+from serving.state import State
 from tests.serving.conftest import (
     CHEAP,
     PASSWORD,
@@ -221,6 +225,35 @@ def test_a_person_made_again_is_not_the_one_that_was_deleted(service: Service) -
     assert service.http.get(f"/api/sessions/{kept}", headers=service.as_person("bob")).status_code == 404
 
 
+def test_a_removal_that_broke_off_can_be_finished_and_leaves_nothing_to_who_comes_next(
+    service: Service, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people, admin = service.app.state.services.people, service.as_person("ann")
+    diary = {"title": "private diary"}
+    delete_all = people.sessions.delete_all
+
+    async def away(_: str) -> int:
+        raise Unavailable("the state server is away")
+
+    async def gone() -> None:
+        state = State(valkey.url, deadline_s=10)
+        await Users(state).remove("bob")
+        await state.close()
+
+    for retried in (True, False):
+        service.http.post("/api/sessions", json=diary, headers=service.as_person("bob"))
+        monkeypatch.setattr(people.sessions, "delete_all", away)
+        assert service.http.delete("/api/users/bob", headers=admin).status_code == 503
+        monkeypatch.setattr(people.sessions, "delete_all", delete_all)
+        if retried:
+            assert service.http.delete("/api/users/bob", headers=admin).status_code == 204
+        else:  # as if it had broken off behind the person
+            asyncio.run(gone())
+        again = {"name": "bob", "password": PASSWORD}
+        assert service.http.post("/api/users", json=again, headers=admin).status_code == 201
+        assert service.http.get("/api/sessions", headers=service.as_person("bob")).json()["sessions"] == []
+
+
 def test_ones_own_password_wants_the_old_one(service: Service) -> None:
     headers, new = service.as_person("bob"), "another long password"
 
@@ -400,6 +433,26 @@ def test_a_caller_has_so_many_requests_at_once_and_others_have_theirs(
         go.set()
         assert [one.result(60).status_code for one in asked] == [200, 200]
         assert service.http.get("/api/auth/me", headers=bob).status_code == 200
+
+
+def test_answers_that_a_caller_left_behind_take_their_places_and_nobody_elses(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey
+) -> None:
+    go = threading.Event()
+    knowledge.behavior.search = lambda _: go.wait(60)
+    knowledge.champion()
+
+    def leave(number: int) -> int:
+        body = {"question": f"How often does gateway {number} retry?", "stream": True}
+        with service.http.stream("POST", "/api/chat", json=body, headers=bob) as response:
+            return response.status_code
+
+    options = {"requests_at_once": 2, "max_concurrent": 4, "resume_s": 60}
+    with serve(redis_url=valkey.url, users=USERS, settings=SETTINGS, **options) as service:
+        bob, ann = service.as_person("bob"), service.as_person("ann")
+        assert [leave(number) for number in range(4)] == [200, 200, 503, 503]
+        go.set()
+        assert service.http.post("/api/chat", json={"question": "Why?"}, headers=ann).status_code == 200
 
 
 def test_every_response_tells_browsers_to_load_nothing_from_elsewhere(service: Service) -> None:

@@ -96,6 +96,19 @@ def test_errors_come_in_openais_form(knowledge: Knowledge, serve: Serve) -> None
         assert "more than 64 messages" in str(many.value)
 
 
+@pytest.mark.parametrize("content", ['"\\ud800"', '[{"type": "text", "text": "\\ud800"}]'])
+def test_half_a_character_is_refused(knowledge: Knowledge, serve: Serve, content: str) -> None:
+    earlier = f'{{"role": "user", "content": {content}}}, {{"role": "user", "content": "And why?"}}'
+    with serve(ready=False) as service:
+        for path, body in (
+            ("/v1/chat/completions", f'{{"messages": [{{"role": "user", "content": {content}}}]}}'),
+            ("/v1/chat/completions", f'{{"messages": [{earlier}]}}'),
+            ("/v1/embeddings", '{"input": "\\ud800"}'),
+        ):
+            response = service.http.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code == 422
+
+
 def test_a_stream_that_is_left_cancels_its_work(knowledge: Knowledge, serve: Serve) -> None:
     knowledge.champion()
     knowledge.behavior.speak = lambda stop: stop.wait(120)

@@ -219,6 +219,24 @@ def test_a_single_use_ticket_opens_one_connection_and_logging_out_closes_it(
             assert handshake(service, f"/ws/chat{query}") == 401
 
 
+@pytest.mark.parametrize("change", ["password", "role", "made again"])
+def test_a_login_that_a_change_ended_closes_its_connection(
+    knowledge: Knowledge, serve: Serve, valkey: Valkey, change: str
+) -> None:
+    users = [person("ann"), person("root", "admin")]
+    with serve(redis_url=valkey.url, users=users, socket_login_s=0.05, ready=False) as service:
+        ann, root, http = service.as_person("ann"), service.as_person("root"), service.http
+        with talk(service, additional_headers=ann) as socket:
+            if change == "made again":
+                assert http.delete("/api/users/ann", headers=root).status_code == 204
+                again = {"name": "ann", "password": "another long password"}
+                assert http.post("/api/users", json=again, headers=root).status_code == 201
+            else:
+                new = {"password": "another long password"} if change == "password" else {"role": "curator"}
+                assert http.patch("/api/users/ann", json=new, headers=root).status_code == 200
+            assert closed(socket)[0] == 4401
+
+
 def test_an_answer_is_resumed_and_stopped_by_its_asker_alone(
     knowledge: Knowledge, serve: Serve, valkey: Valkey
 ) -> None:

@@ -13,6 +13,7 @@ import httpx
 import orjson
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from alchemy.errors import BadConfig
 from alchemy.settings import Settings
@@ -63,9 +64,19 @@ def test_a_certificate_that_was_replaced_serves_without_a_restart(tmp_path: Path
     options = ServingOptions(tls_certificate=given.chain, tls_key=given.key)
     context, stamps = tls.context(given), given.stamps
     assert tls.refresh(context, options, tmp_path, stamps) == stamps
-    other = generated(tmp_path / "b")
-    given.key.write_bytes(other.key.read_bytes())  # half replaced: the files do not go together
-    assert tls.refresh(context, options, tmp_path, stamps) == stamps
+    old, other = generated(tmp_path / "a"), generated(tmp_path / "b")
+    before = parsed(old).public_bytes(Encoding.DER)
+    trusted = tls.Certificate(tmp_path / "before.pem", old.key)
+    trusted.chain.write_bytes(old.chain.read_bytes())
+    for half in ("chain", "key"):  # half replaced, in either order: the files do not go together
+        path = getattr(given, half)
+        whole = path.read_bytes()
+        path.write_bytes(getattr(other, half).read_bytes())
+        assert tls.refresh(context, options, tmp_path, stamps) == stamps
+        with handshake(context, trusted) as served:
+            assert served == before
+        path.write_bytes(whole)
+    given.key.write_bytes(other.key.read_bytes())
     given.chain.write_bytes(other.chain.read_bytes())
     assert tls.refresh(context, options, tmp_path, stamps) == given.stamps
     with handshake(context, other) as served:
