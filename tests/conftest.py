@@ -1,5 +1,6 @@
 """A pool of real parts: an S3 server, stores, artifacts. Expensive ones live for the whole session."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+
+# Where nobody has set one yet, litellm makes the main thread a default event loop, and leaves it open.
+asyncio.set_event_loop(None)
 
 
 @dataclass(frozen=True)
