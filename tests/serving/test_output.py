@@ -133,7 +133,7 @@ def test_plain_words_are_not_held_back(words: tuple[str, ...]) -> None:
     assert tuple(asyncio.run(first_pieces())) == words
 
 
-@given(st.text(st.sampled_from("ab1 .[](!<>`@:/\n-"), max_size=60), st.integers(1, 9))
+@given(st.text(st.sampled_from("ab1 .[](!<>`@:/\\\n-好。，"), max_size=60), st.integers(1, 9))
 @example("![a](b)", 1)
 def test_a_stream_is_filtered_like_the_whole_text(text: str, size: int) -> None:
     whole = OutputFilter(SANITIZER, (PASSAGE,)).clean(text)
