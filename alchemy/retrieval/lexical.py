@@ -113,6 +113,12 @@ def tokenize(text: str) -> list[str]:
     return [token for unit in units(text) for token in (unit.whole, *unit.parts)]
 
 
+def scored_tokens(found: Iterable[Unit]) -> list[str]:
+    """What of a text's units can be asked for, in reading order, with repetitions: all but function words."""
+    scored = (unit for unit in found if unit.content or _is_single_cjk(unit))
+    return [token for unit in scored for token in (unit.whole, *unit.parts)]
+
+
 def stem(word: str) -> str:
     """Harman's S stemmer (1991, "How effective is suffixing?"), then -ing, -ed and a final e.
 
@@ -269,8 +275,7 @@ class LexicalQuery:
     def __init__(self, lexical: Lexical, query_units: Sequence[Unit]) -> None:
         self._lexical = lexical
         self._units = list(dict.fromkeys(unit for unit in query_units if unit.content))
-        scored = [unit for unit in query_units if unit.content or _is_single_cjk(unit)]
-        self._tokens = list(dict.fromkeys(t for unit in scored for t in (unit.whole, *unit.parts)))
+        self._tokens = list(dict.fromkeys(scored_tokens(query_units)))
 
     def scores(self) -> Floats:
         """BM25 of every passage, [count]; zero where no term occurs."""

@@ -18,6 +18,7 @@ from alchemy.settings import VectorOptions
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
+_SETTING = "ALCHEMY_VECTORS__URL"
 _BATCH = 256  # points of one request: at 1,024 dimensions some 5 MB of JSON, and Qdrant takes 32
 
 
@@ -46,7 +47,7 @@ class Qdrant(Collection):
         """The collection of a client, made where it is not there."""
         from qdrant_client.models import Distance, VectorParams
 
-        with _answering():
+        with answering(_SETTING):
             if not client.collection_exists(name):
                 # Unit vectors: the inner product is the cosine, and what is stored is what was sent.
                 params = VectorParams(size=dimension, distance=Distance.DOT)
@@ -55,12 +56,12 @@ class Qdrant(Collection):
 
     @property
     def count(self) -> int:
-        with _answering():
+        with answering(_SETTING):
             return int(self._client.count(self._name, exact=True).count)
 
     def add(self, first: int, vectors: Floats) -> None:
         """Stores the vectors [n, d] of the passages from `first` on; again is the same as once."""
-        with _answering():
+        with answering(_SETTING):
             self._client.upload_collection(
                 self._name, vectors, ids=range(first, first + len(vectors)), batch_size=_BATCH, wait=True
             )
@@ -72,7 +73,7 @@ class Qdrant(Collection):
         if k == 0 or (allowed is not None and not len(allowed)):
             return np.empty(0, np.int64), np.empty(0, np.float32)
         only = None if allowed is None else Filter(must=[HasIdCondition(has_id=allowed.tolist())])
-        with _answering():
+        with answering(_SETTING):
             points = self._client.query_points(
                 self._name,
                 query=vector.reshape(-1).tolist(),
@@ -92,12 +93,11 @@ class Qdrant(Collection):
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering(setting: str) -> Iterator[None]:
+    """Raises Unavailable, naming the setting, where Qdrant does not answer."""
     from qdrant_client.http.exceptions import ApiException
 
     try:
         yield
     except ApiException as error:
-        raise Unavailable(
-            f"Qdrant does not answer as it should: {error}; is ALCHEMY_VECTORS__URL right?"
-        ) from error
+        raise Unavailable(f"Qdrant does not answer as it should: {error}; is {setting} right?") from error
