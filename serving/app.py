@@ -13,6 +13,7 @@ from serving import errors
 from serving.guard import Guard
 from serving.headers import DOCS
 from serving.options import load_options
+from serving.rag.options import load_rag_options
 from serving.routes import (
     auth_api,
     cache_api,
@@ -25,6 +26,7 @@ from serving.routes import (
     operations,
     pages,
     passages,
+    rag_api,
     releases_api,
     sessions_api,
     socket,
@@ -37,7 +39,16 @@ from serving.watching.tracing import open_tracing
 from serving.wiring import Parts, opened
 
 _PARTS = (
-    *(chat, socket, feedback_api, openai_api, embeddings_api, lineage, passages),  # first: asked most
+    *(
+        chat,
+        socket,
+        feedback_api,
+        openai_api,
+        embeddings_api,
+        rag_api,
+        lineage,
+        passages,
+    ),  # first: asked most
     *(auth_api, users_api, sessions_api),
     *(releases_api, jobs_api, cache_api, operations),
 )
@@ -47,12 +58,13 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
     """The app. Nothing is opened or started before its lifespan is."""
     parts = parts or Parts()
     options = parts.options or load_options()
+    rag_options = parts.rag or load_rag_options()
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         app.state.tracing = tracing = open_tracing(options.otlp_endpoint)
-        async with opened(settings, catalog, parts, options, metrics) as services:
+        async with opened(settings, catalog, parts, options, rag_options, metrics) as services:
             app.state.services = services
             yield
         if tracing:
@@ -66,7 +78,8 @@ def create_app(settings: Settings, catalog: Catalog, parts: Parts | None = None)
         redoc_url=None,
         responses=errors.RESPONSES,
     )
-    app.add_middleware(Guard, max_body_bytes=options.max_body_bytes)
+    documents = {"/ingest": rag_options.max_body_bytes}
+    app.add_middleware(Guard, max_body_bytes=options.max_body_bytes, of_curators=documents)
     app.add_middleware(Observe, metrics=metrics)
     errors.install(app)
 

@@ -32,11 +32,20 @@ _WEBSOCKET_CLOSE = 4401  # where the server cannot refuse with a status
 
 
 class Guard:
-    """Lets through requests of principals within their limits, and of a bounded size."""
+    """Lets through requests of principals within their limits, and of a bounded size.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    Args:
+        app: What is guarded.
+        max_body_bytes: Of a request's body.
+        of_curators: By path, of a curator's or admin's, who bring documents in.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, of_curators: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._max = max_body_bytes
+        self._of_curators = of_curators or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -58,16 +67,17 @@ class Guard:
             visit.leave()
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        most = self._most(scope)
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max:
-            raise self._too_large()
+        if declared.isdigit() and int(declared) > most:
+            raise _too_large(most)
         received, answering = 0, False
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max:
+            if received > most:
                 raise _TooLarge
             return message
 
@@ -81,10 +91,11 @@ class Guard:
         except _TooLarge:
             if answering:
                 raise
-            raise self._too_large() from None
+            raise _too_large(most) from None
 
-    def _too_large(self) -> "_Refused":
-        return _Refused(413, f"the body is over {self._max} bytes", "request_too_large")
+    def _most(self, scope: Scope) -> int:
+        found: Principal = scope["principal"]
+        return self._of_curators.get(scope["path"], self._max) if found.may("curator") else self._max
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refused: "_Refused") -> None:
         if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
@@ -186,6 +197,10 @@ class _Refused(Exception):
         self.message = message
         self.code = code
         self.headers = headers or {}
+
+
+def _too_large(most: int) -> _Refused:
+    return _Refused(413, f"the body is over {most} bytes", "request_too_large")
 
 
 class _TooLarge(BaseException):

@@ -93,6 +93,7 @@ class Loader:
             release=release,
             search=_search(searcher),
             embed=embedder.embed_queries,
+            embed_passages=embedder.embed_passages,
             document=index.document_chunks,
             adapters=adapters,
             count_tokens=self._token_counter(release.base_model) if voices else None,

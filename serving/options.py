@@ -4,13 +4,15 @@ What the service shares with the rest (store, host, port, API key, Redis) is in 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alchemy.errors import BadConfig
 from serving.people.addresses import Network
+
+T = TypeVar("T", bound=BaseSettings)
 
 
 def _comma_separated(value: object) -> object:
@@ -122,11 +124,18 @@ class ServingOptions(BaseSettings):
 
 def load_options() -> ServingOptions:
     """The process' serving options. Raises BadConfig naming every wrong variable, without its value."""
+    return load(ServingOptions)
+
+
+def load(kind: type[T]) -> T:
+    """Options of that kind from the environment. Raises BadConfig like `load_options`."""
+    prefix = kind.model_config["env_prefix"]
+    aliases = {field.validation_alias for field in kind.model_fields.values()}
     try:
-        return ServingOptions()
+        return kind()
     except ValidationError as error:
-        lines = [
-            f"ALCHEMY_SERVING_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        ]
+        lines = []
+        for item in error.errors(include_input=False):
+            name = ".".join(map(str, item["loc"]))
+            lines.append(f"{name if name in aliases else prefix + name.upper()}: {item['msg']}")
         raise BadConfig("wrong settings:\n  " + "\n  ".join(lines)) from None

@@ -61,6 +61,7 @@ class Live:
     release: Release
     search: Search
     embed: Embed  # the one embedder, as the search asks it
+    embed_passages: Embed  # the same, as the index was made
     document: Document  # empty for one that the release does not know
     adapters: Mapping[str, Generate] = field(default_factory=dict)  # by name, the general one first
     count_tokens: Callable[[str], int] | None = None  # by the base model's tokenizer

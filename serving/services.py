@@ -16,6 +16,7 @@ from serving.feedback import Feedbacks
 from serving.options import ServingOptions
 from serving.people.access import Principal
 from serving.people.people import People
+from serving.rag.rag import Rag
 from serving.released import Follower
 from serving.routes.dagster_api import DagsterApi
 from serving.state import State
@@ -37,6 +38,7 @@ class Services:
     follower: Follower
     coordinator: Coordinator
     embeddings: Embeddings
+    rag: Rag
     health: Health
     dagster: DagsterApi | None
     cache: CacheManager

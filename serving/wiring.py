@@ -32,6 +32,8 @@ from serving.loading import Loader
 from serving.options import ServingOptions
 from serving.people.people import open_people
 from serving.pipeline import Pipeline
+from serving.rag.opening import opened_rag
+from serving.rag.options import RagOptions
 from serving.released import Follower, Load
 from serving.routes.dagster_api import DagsterApi
 from serving.services import Services
@@ -52,11 +54,17 @@ class Parts:
     load: Load | None = None
     models: tuple[LanguageModel, ...] | None = None
     options: ServingOptions | None = None
+    rag: RagOptions | None = None
 
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, catalog: Catalog, parts: Parts, options: ServingOptions, metrics: Metrics
+    settings: Settings,
+    catalog: Catalog,
+    parts: Parts,
+    options: ServingOptions,
+    rag_options: RagOptions,
+    metrics: Metrics,
 ) -> AsyncGenerator[Services, None]:
     """The services of one app, at work until the context ends."""
     async with AsyncExitStack() as stack:
@@ -104,6 +112,9 @@ async def opened(
         stack.push_async_callback(coordinator.close)
         embeddings = Embeddings(options)
         stack.callback(embeddings.close)
+        rag = await stack.enter_async_context(
+            opened_rag(settings, catalog, rag_options, options, follower, embeddings, sanitizer, metrics)
+        )
         dagster = DagsterApi(options.dagster_url) if options.dagster_url else None
         if dagster:
             stack.push_async_callback(dagster.aclose)
@@ -111,6 +122,7 @@ async def opened(
             "feedback": feedbacks,
             "audit": people.audit,
             "revocation": people.credentials,
+            "rag": rag,
         }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)
@@ -129,6 +141,7 @@ async def opened(
             follower=follower,
             coordinator=coordinator,
             embeddings=embeddings,
+            rag=rag,
             health=health,
             dagster=dagster,
             cache=cache,

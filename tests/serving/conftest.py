@@ -39,6 +39,7 @@ from serving.options import ServingOptions
 from serving.people.access import Role
 from serving.people.passwords import hash_password
 from serving.people.users import User, Users
+from serving.rag.options import RagOptions
 from serving.released import Live, Message
 from serving.state import State
 from serving.wiring import Parts
@@ -220,6 +221,7 @@ class Knowledge:
             release=read_release(self.artifacts, release_id),
             search=search,
             embed=embed,
+            embed_passages=embed,
             document=document,
             adapters={"lora_adapter": speak},
             close=close,
@@ -374,6 +376,7 @@ def serve(tmp_path: Path, knowledge: Knowledge) -> Serve:
         ready: bool = True,
         users: Sequence[User] = (),
         settings: dict[str, Any] | None = None,
+        rag: dict[str, Any] | None = None,
         **options: Any,
     ) -> Iterator[Service]:
         asyncio.run(_add(users, redis_url))
@@ -389,6 +392,7 @@ def serve(tmp_path: Path, knowledge: Knowledge) -> Serve:
             artifacts=knowledge.artifacts,
             load=knowledge.load,
             options=ServingOptions(**{**PATIENT, **options}),
+            rag=RagOptions(**(rag or {})),
         )
         app = create_app(made, make_catalog(**(model_d or {})), parts)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else None

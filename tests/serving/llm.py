@@ -1,10 +1,11 @@
-"""A local server that speaks OpenAI's streaming protocol, and fails in the way a test sets."""
+"""A local server that speaks OpenAI's protocol, streams and embeds, and fails in the way a test sets."""
 
 import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,14 @@ def language_model() -> Iterator["Model"]:
         server.server_close()
 
 
+def bag_of_words(text: str) -> list[float]:
+    """Texts with the same words, in any order, are one direction."""
+    row = [0.0] * 32
+    for word in text.lower().split():
+        row[zlib.crc32(word.strip("?.,").encode()) % 32] += 1
+    return row
+
+
 class Model(ThreadingHTTPServer):
     """A language model that writes `pieces`, or fails in the way a test sets."""
 
@@ -46,6 +55,9 @@ class Model(ThreadingHTTPServer):
         self.delay_s = 0.0  # before the first piece
         self.pace_s = 0.0  # before each further piece
         self.requests: list[dict[str, Any]] = []
+        self.embedded: list[dict[str, Any]] = []  # requests of embeddings
+        self.embed_status = 200
+        self.embedding: Callable[[str], list[float]] = bag_of_words
         self.headers: list[Message] = []
         self.connections = 0
         self.hung_up = threading.Event()  # the client closed the connection
@@ -61,8 +73,12 @@ class Model(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
     def entry(self) -> dict[str, Any]:
-        base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        base_url = f"{self.url}/v1"
         return {
             "model_id": self.model_id,
             "provider": "llm",
@@ -81,14 +97,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.headers.append(self.headers)
-        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/embeddings":
+            self.server.embedded.append(asked)
+            rows = [
+                {"object": "embedding", "index": index, "embedding": self.server.embedding(text)}
+                for index, text in enumerate(asked["input"])
+            ]
+            # Backwards: the protocol's index is the order, not the place.
+            self._answer(self.server.embed_status, {"object": "list", "model": "m", "data": rows[::-1]})
+            return
+        self.server.requests.append(asked)
         if self.server.status != 200:
-            body = b'{"error": {"message": "overloaded", "type": "server_error"}}'
-            self.send_response(self.server.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            error = {"message": "overloaded", "type": "server_error"}
+            self._answer(self.server.status, {"error": error})
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -118,6 +140,14 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.server.hung_up.set()
             self.close_connection = True
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _silence(self) -> None:
         """Says nothing until the client hangs up."""

@@ -77,6 +77,8 @@ ROUTES: dict[str, set[str]] = {
     "GET /v1/models": KNOWN,
     "POST /v1/chat/completions": KNOWN,
     "POST /v1/embeddings": KNOWN,
+    "POST /ingest": CURATORS,
+    "POST /query": KNOWN,
     "GET /v1/answers/{answer_id}": KNOWN,
     "GET /v1/answers/{answer_id}/lineage": KNOWN,
     "GET /v1/answers/{answer_id}/citations/{number}": KNOWN,

@@ -178,6 +178,7 @@ CLOSED = {
         "feedback",
         "audit",
         "revocation",
+        "rag",
         "cache",
     },
     "measure": set(MEASURES),

@@ -1,0 +1,1 @@
+"""The RAG API: documents that people bring in by HTTP, and questions about them."""
