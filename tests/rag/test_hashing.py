@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemy.rag.hashing import BUCKETS, SparseVector, hashed, place, saturated
@@ -23,6 +23,7 @@ def exact(one: list[str], other: list[str]) -> float:
     return sum(saturated(tokens[0].count(t)) * saturated(tokens[1].count(t)) for t in set(tokens[0]))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_a_vector_is_sorted_distinct_and_holds_no_zero(text: str) -> None:
     vector = hashed(text)
@@ -31,6 +32,7 @@ def test_a_vector_is_sorted_distinct_and_holds_no_zero(text: str) -> None:
     assert all(vector.values)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=60), st.lists(st.sampled_from(WORDS), max_size=60))
 def test_where_no_two_terms_meet_the_inner_product_is_that_of_the_terms(
     one: list[str], other: list[str]

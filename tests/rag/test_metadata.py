@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
@@ -22,6 +22,7 @@ def clean(metadata: dict[str, Any], most: int = 10_000) -> dict[str, Any]:
     return cleaned(metadata, SANITIZER, most)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, JSON, max_size=4))
 def test_cleaning_twice_is_cleaning_once(metadata: dict[str, Any]) -> None:
     try:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemy.rag.hashing import SparseVector
@@ -25,6 +25,7 @@ def test_a_chunk_that_alone_holds_every_word_has_all_of_the_sparse_score() -> No
     assert sparse_share(1.0, SparseVector((), ()), 10) == 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(-100, 100), st.integers(0, 10**9), st.floats(-1, 1))
 def test_scores_stay_on_their_scale(score: float, chunks: int, cosine: float) -> None:
     share = sparse_share(score, QUESTION, chunks)

@@ -2,13 +2,12 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
@@ -148,6 +147,7 @@ def test_a_document_that_became_shorter_leaves_nothing_behind_and_others_alone(s
     assert stored(store) == ["one chunk now"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_document_is_always_what_was_stored_last(versions: list[list[str]]) -> None:
     store = VectorStore.connect(":memory:", None, 5)
@@ -256,11 +256,12 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
 TENANTS = st.from_regex(r"[a-z0-9][a-z0-9._@+-]{0,63}", fullmatch=True)
 
 
-@given(st.sets(st.tuples(TENANTS, NAMES), min_size=2, max_size=6))
-def test_no_choice_of_names_lets_two_tenants_meet(pairs: set[tuple[str, str]]) -> None:
-    for one, other in combinations(pairs, 2):
-        assert collection_name(*one) != collection_name(*other)
-    for tenant, name in pairs:
-        made = collection_name(tenant, name)
-        QdrantClient(":memory:").create_collection(made, vectors_config={})
-        assert made.endswith(f"-{name}") and len(made) < 255
+@settings(max_examples=40, deadline=None)
+@given(st.sets(TENANTS, min_size=2, max_size=3), st.sets(NAMES, min_size=2, max_size=3))
+def test_no_choice_of_names_lets_two_tenants_meet(tenants: set[str], names: set[str]) -> None:
+    made = [collection_name(tenant, name) for tenant in tenants for name in names]
+    assert len(set(made)) == len(tenants) * len(names)
+    assert max(map(len, made)) < 255
+    qdrant = QdrantClient(":memory:")
+    for name in made:  # Qdrant takes them
+        qdrant.create_collection(name, vectors_config={})

@@ -1,13 +1,16 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemy.errors import BadInput
 from alchemy.rag.windows import windows
 
-TEXTS = st.text(st.sampled_from("ab,. \n\t\u3000网关。，é9-"), max_size=200) | st.text(max_size=200)
+SENTENCES = st.lists(st.text("ab网", min_size=1, max_size=9), max_size=30).map(" ".join)
+TEXTS = (
+    SENTENCES | st.text(st.sampled_from("ab,. \n\t\u3000网关。，é9-"), max_size=200) | st.text(max_size=200)
+)
 
 
 @st.composite
@@ -24,6 +27,7 @@ def words(text: str) -> set[str]:
     return set(text.split())
 
 
+@settings(deadline=None)
 @given(TEXTS, sizes())
 def test_windows_are_bounded_and_go_on_strictly(text: str, sized: tuple[int, int]) -> None:
     size, overlap = sized
@@ -36,12 +40,14 @@ def test_windows_are_bounded_and_go_on_strictly(text: str, sized: tuple[int, int
         assert end - after <= overlap
 
 
+@settings(deadline=None)
 @given(TEXTS, sizes())
 def test_together_they_hold_everything_but_white_space(text: str, sized: tuple[int, int]) -> None:
     held = {place for start, end in windows(text, *sized) for place in range(start, end)}
     assert "".join(text[place] for place in range(len(text)) if place not in held).strip() == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcd", min_size=1, max_size=10), max_size=40), sizes())
 def test_words_that_fit_are_never_cut(parts: list[str], sized: tuple[int, int]) -> None:
     text = " ".join(parts)
@@ -63,6 +69,10 @@ def test_neighbors_share_whole_words_within_the_overlap() -> None:
         "times and then it raises an",
         "error to the caller.",
     ]
+
+
+def test_no_window_is_only_overlap() -> None:
+    assert cut("aaaa bb cccccccc dd", 10, 5) == ["aaaa bb", "cccccccc", "dd"]
 
 
 def test_chinese_is_cut_between_any_two_characters() -> None:

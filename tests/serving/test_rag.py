@@ -107,6 +107,29 @@ def test_sources_are_the_best_of_those_found_in_their_reranked_order(service: Se
         assert source["rerank_score"] == pytest.approx(0.6 * source["score"] + 0.4 * lexical, abs=1e-5)
 
 
+def test_words_move_a_chunk_past_one_whose_vector_is_nearer(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    near, worded = "It tries again.", "The gateway retries."
+    model.embedding = lambda text: {near: [1.0, 0.1], worded: [1.0, 0.9]}.get(text, [1.0, 0.0])
+    with serve(ready=False, rag=at(model, strategy="dense")) as service:
+        for text in (near, worded):
+            ingest(service, text)
+        first, second = query(service, "gateway retries")["sources"]
+    assert (first["text"], second["text"]) == (worded, near)
+    assert first["score"] < second["score"] and first["rerank_score"] > second["rerank_score"]
+
+
+def test_each_chunk_has_its_own_vector(knowledge: Knowledge, serve: Serve, model: Model) -> None:
+    text = " ".join(f"number{number}" for number in range(200))
+    with serve(ready=False, rag=at(model, strategy="dense")) as service:
+        made = ingest(service, text, chunk_size=32, chunk_overlap=0)
+        assert made["chunks_created"] > 64  # more than one call embeds
+        for start, end in (list(windows(text, 32, 0))[n] for n in (0, 1, 65, -1)):
+            best = query(service, text[start:end])["sources"][0]
+            assert best["text"] == text[start:end] and best["score"] == pytest.approx(1.0)
+
+
 def test_chunks_are_windows_of_the_text_and_a_shorter_version_leaves_none_behind(service: Service) -> None:
     text = " ".join(f"Sentence {number} is about retries." for number in range(60))
     made = ingest(service, text, document_id="d", chunk_size=100, chunk_overlap=20)
@@ -217,6 +240,17 @@ def test_another_embedder_is_refused_instead_of_compared(knowledge: Knowledge, s
         for path, body in (("/query", {"query": ASKED}), ("/ingest", {"text": GATEWAY})):
             status, message = refused(service.http.post(path, json=body))
             assert status == 409 and "by e" in message and "by another" in message
+
+
+def test_another_embedder_is_refused_before_it_has_worked(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    with serve(ready=False, rag=at(model, qdrant_url=None)) as service:
+        ingest(service)
+    with serve(ready=False, rag=at(model, qdrant_url=None, embedding_model="another")) as service:
+        for path, body in (("/query", {"query": ASKED}), ("/ingest", {"text": GATEWAY})):
+            assert service.http.post(path, json=body).status_code == 409
+    assert len(model.embedded) == 1
 
 
 def test_another_dimension_of_the_same_embedder_is_refused(
