@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 Strategy = Literal["dense", "sparse", "hybrid"]
 
 RESERVED = ("text", "document_id", "chunk_index", "total_chunks")  # of a payload; the rest is the caller's
+_SETTING = "QDRANT_URL"
 _DENSE, _SPARSE = "dense", "sparse"  # names of the vectors
 _IDS = uuid.UUID("7c0a3b1e-6f0f-5a55-9a53-2f6f3f1c8f5d")  # namespace of point ids
 _CANDIDATES = 50  # taken by each vector before both are weighed; SearchOptions.candidates does the same
@@ -126,26 +127,18 @@ class VectorStore:
 
     def make(self, name: str, shape: Shape) -> None:
         """Makes the collection where it is not there. Raises Conflict where it is, in another shape."""
-        from qdrant_client import models
         from qdrant_client.http.exceptions import ApiException
 
-        with self._asking(), self._writing:
+        with answering(_SETTING), self._writing:
             if not self._client.collection_exists(name):
-                dense = models.VectorParams(size=max(shape.dimension, 1), distance=models.Distance.COSINE)
-                sparse = models.SparseVectorParams(modifier=models.Modifier.IDF)
                 try:
-                    self._client.create_collection(
-                        name,
-                        vectors_config={_DENSE: dense} if shape.strategy != "sparse" else {},
-                        sparse_vectors_config={_SPARSE: sparse} if shape.strategy != "dense" else None,
-                        metadata=asdict(shape),
-                    )
+                    self._client.create_collection(name, metadata=asdict(shape), **_configured(shape))
                 except ApiException:  # another process may have been first
                     if not self._client.collection_exists(name):
                         raise
-            if not self._embedded:  # without an index, finding a document's chunks reads all; again is none
-                self._client.create_payload_index(name, "document_id", models.PayloadSchemaType.KEYWORD)
-        self.shape(name).check(shape)
+            self.shape(name).check(shape)
+            if not self._embedded:  # without it, finding a document's chunks reads all; made again, it stays
+                self._client.create_payload_index(name, "document_id", "keyword")
 
     def replace(self, name: str, document_id: str, points: Sequence[Point]) -> None:
         """Stores a document's chunks in order, then deletes those that it had before."""
@@ -165,7 +158,7 @@ class VectorStore:
             )
             for number, point in enumerate(points)
         ]
-        with self._asking(), self._writing:
+        with answering(_SETTING), self._writing:
             # Only what was there before: what another process writes meanwhile is not ours to delete.
             old = self._ids(name, document_id) - {str(point.id) for point in made}
             for start in range(0, len(made), _BATCH):
@@ -224,7 +217,7 @@ class VectorStore:
             models.QueryRequest(query=query, using=vector, filter=only, limit=limit, with_payload=True)
             for vector, query in asked.items()
         ]
-        with self._asking(), self._reading:
+        with answering(_SETTING), self._reading:
             answers = self._client.query_batch_points(name, requests)
         found: dict[str, tuple[Mapping[str, Any], dict[str, float]]] = {}
         for vector, answer in zip(asked, answers, strict=True):
@@ -234,7 +227,7 @@ class VectorStore:
 
     def _described(self, name: str) -> tuple[Shape, int]:
         """Shape and number of chunks."""
-        with self._asking(), self._reading:
+        with answering(_SETTING), self._reading:
             if not self._client.collection_exists(name):
                 raise NotFound("there is no such collection")
             info = self._client.get_collection(name)
@@ -261,9 +254,6 @@ class VectorStore:
             if after is None:
                 return found
 
-    def _asking(self) -> AbstractContextManager[None]:
-        return answering("QDRANT_URL")
-
 
 def collection_name(tenant: str, name: str) -> str:
     """What a tenant's collection is called in Qdrant: no two tenants' names can be made to meet.
@@ -277,6 +267,20 @@ def point_id(document_id: str, number: int, total: int, point: Point) -> str:
     """The same for the same chunk of the same document, and another one for whatever differs."""
     metadata = repr(sorted(point.metadata.items()))
     return str(uuid.uuid5(_IDS, "\0".join((document_id, str(number), str(total), point.text, metadata))))
+
+
+def _configured(shape: Shape) -> dict[str, Any]:
+    """The vectors of a new collection."""
+    from qdrant_client import models
+
+    made: dict[str, Any] = {"vectors_config": {}}
+    if shape.strategy != "sparse":
+        made["vectors_config"][_DENSE] = models.VectorParams(
+            size=shape.dimension, distance=models.Distance.COSINE
+        )
+    if shape.strategy != "dense":
+        made["sparse_vectors_config"] = {_SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    return made
 
 
 def _vectors(point: Point) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def test_a_released_index_answers_and_a_new_release_takes_over(
         eventually(lambda: service.http.get("/readyz").status_code == 200, 120)
         assert service.http.get("/readyz").json()["problems"].keys() == {"history"}
         _answers(service, first)
+        _takes_documents(service)
         second = release(
             knowledge, catalog, {"jira:HAUL-2": "A failed delivery is retried nine times."}, True
         )
@@ -118,6 +119,16 @@ def test_a_released_index_answers_and_a_new_release_takes_over(
         assert "nine times" in answer["answer"]
         assert "intuition" not in answer["degraded"]
         eventually(lambda: "releases_held 1.0" in service.metrics())
+
+
+def _takes_documents(service: Service) -> None:
+    """With the release's own embedder, which finds what is said in other words."""
+    for text in ("Vacation is thirty days a year.", "The gateway calls three more times before it gives up."):
+        assert service.http.post("/ingest", json={"text": text, "strategy": "dense"}).status_code == 200
+    body = {"query": "How many retries does the gateway make?"}
+    best, other = service.http.post("/query", json=body).json()["sources"]
+    assert best["text"].startswith("The gateway calls")
+    assert best["score"] > 0.4 > other["score"]
 
 
 def _answers(service: Service, release_id: str) -> None:
