@@ -39,16 +39,8 @@ from serving.watching.tracing import open_tracing
 from serving.wiring import Parts, opened
 
 _PARTS = (
-    *(
-        chat,
-        socket,
-        feedback_api,
-        openai_api,
-        embeddings_api,
-        rag_api,
-        lineage,
-        passages,
-    ),  # first: asked most
+    # First what is asked most.
+    *(chat, socket, feedback_api, openai_api, embeddings_api, rag_api, lineage, passages),
     *(auth_api, users_api, sessions_api),
     *(releases_api, jobs_api, cache_api, operations),
 )
