@@ -307,10 +307,10 @@ class AdapterModel:
             generation._prefilled += len(chunk)
             done += len(chunk)
             if generation._prefilled == len(generation.prompt):
-                self._prefilling = None
                 self._decoder.slots.fill(generation._row, generation._cache)
                 generation._cache = None
                 self._running[generation._row] = generation
+                self._prefilling = None  # not before: where `fill` fails, `abandon` still finds it
                 self._take(generation, generation._choice.pick(logits))
         return done
 

@@ -62,10 +62,10 @@ class Adapters:
         for name in factors:
             if name not in self._layers:
                 self._wrap(name)
-        slot = self._free.pop()
+        slot = self._free[-1]
         for name, layer in self._layers.items():
             layer.put(slot, self._rank, *factors.get(name, (None, None)))
-        return slot
+        return self._free.pop()
 
     def free(self, slot: int) -> None:
         """Makes a slot's place another adapter's; nobody may run with it."""
@@ -86,14 +86,19 @@ class Adapters:
 
     def _wrap(self, name: str) -> None:
         layer = _MixedLinear(self._model.get_submodule(name), self._routes)
-        layer.resize(self._slots, self._rank, 0, self._dtype, self._device)
+        layer.down, layer.up = layer.resized(self._slots, self._rank, 0, self._dtype, self._device)
         self._layers[name] = layer
         parent, _, last = name.rpartition(".")
         setattr(self._model.get_submodule(parent), last, layer)
 
     def _resize(self, slots: int, rank: int) -> None:
-        for layer in self._layers.values():
-            layer.resize(slots, rank, self._rank, self._dtype, self._device)
+        # All before any is kept: where memory runs out half-way, every layer still has what it had.
+        resized = [
+            (layer, layer.resized(slots, rank, self._rank, self._dtype, self._device))
+            for layer in self._layers.values()
+        ]
+        for layer, (down, up) in resized:
+            layer.down, layer.up = down, up
         self._free = [*range(slots - 1, self._slots - 1, -1), *self._free]
         self._slots, self._rank = slots, rank
 
@@ -116,15 +121,12 @@ class _MixedLinear(nn.Module):
         self.down = torch.empty(0, in_size)
         self.up = torch.empty(0, out_size)
 
-    def resize(self, slots: int, rank: int, before: int, dtype: Any, device: str) -> None:
-        """Room for so many adapters of at most that rank; `before` is the rank until now."""
-        for name in ("down", "up"):
-            old = getattr(self, name)
-            new = torch.zeros(slots, rank, old.shape[1], dtype=dtype, device=device)
-            if before:
-                kept = old.view(-1, before, old.shape[1])
-                new[: len(kept), :before] = kept
-            setattr(self, name, new.view(-1, old.shape[1]))
+    def resized(self, slots: int, rank: int, before: int, dtype: Any, device: str) -> tuple[Any, Any]:
+        """`down` and `up` for so many adapters of at most that rank; `before` is the rank until now."""
+        return (
+            _resized(self.down, slots, rank, before, dtype, device),
+            _resized(self.up, slots, rank, before, dtype, device),
+        )
 
     def put(self, slot: int, rank: int, down: Any, up: Any) -> None:
         """Writes one adapter's factors; None where it leaves this layer alone."""
@@ -145,6 +147,14 @@ class _MixedLinear(nn.Module):
             return output
         narrow = nn.functional.linear(states.view(-1, states.shape[-1]), self.down).mul_(mask)
         return torch.addmm(output.view(-1, output.shape[-1]), narrow, self.up).view(output.shape)
+
+
+def _resized(old: Any, slots: int, rank: int, before: int, dtype: Any, device: str) -> Any:
+    new = torch.zeros(slots, rank, old.shape[1], dtype=dtype, device=device)
+    if before:
+        kept = old.view(-1, before, old.shape[1])
+        new[: len(kept), :before] = kept
+    return new.view(-1, old.shape[1])
 
 
 def _read(folder: Path, config: dict[str, Any], model: Any) -> dict[str, tuple[Any, Any]]:

@@ -93,13 +93,13 @@ class Slots:
     def fill(self, row: Row, cache: Any) -> None:
         """Lets a reserved row run, with what its prefill left in a `DynamicCache`."""
         pool = self._pools[row.width]
-        pool.reserved -= 1
         at, row.length = len(pool.rows), cache.get_seq_length()
-        pool.rows.append(row)
         for layer, kept in enumerate(cache.layers):
             for whole, new in ((pool.keys[layer], kept.keys), (pool.values[layer], kept.values)):
                 whole[at, :, : row.length] = new[0]
                 whole[at, :, row.length :] = 0
+        pool.reserved -= 1
+        pool.rows.append(row)
 
     def release(self, row: Row) -> None:
         """Frees a row, reserved or running."""
@@ -152,7 +152,9 @@ class Slots:
         pool = self._pools[width]
         if capacity == pool.capacity:
             return
-        pool.capacity = capacity
+        # What all layers hold, also where memory runs out half-way. One layer after the other, because all of
+        # them beside the old ones would take half as much again as the bound.
+        pool.capacity = min(pool.capacity, capacity)
         pool.keys = pool.keys or [None] * len(self._shapes)
         pool.values = pool.values or [None] * len(self._shapes)
         for layer, shapes in enumerate(self._shapes):
@@ -161,6 +163,7 @@ class Slots:
                 if pool.rows:
                     new[: len(pool.rows)] = tensors[layer][: len(pool.rows)]
                 tensors[layer] = new
+        pool.capacity = capacity
 
 
 def _width(tokens: int) -> int:

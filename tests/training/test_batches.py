@@ -275,3 +275,78 @@ def test_sampling_out_of_bounds_is_refused():
     for wrong in ({"top_p": 0.0}, {"temperature": -1.0}, {"max_new_tokens": 0}, {"stop": ("",)}):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             dataclasses.replace(Sampling(), **wrong)
+
+
+def run_out_at(monkeypatch, call, *, dimensions):
+    """Lets the so-manieth tensor of so many dimensions that is asked for find no memory."""
+    import torch
+
+    zeros, left = torch.zeros, [call]
+
+    def sometimes(*arguments, **options):
+        left[0] -= len(arguments) == dimensions
+        if left[0] == 0:
+            monkeypatch.undo()
+            raise torch.OutOfMemoryError("no memory left")
+        return zeros(*arguments, **options)
+
+    monkeypatch.setattr(torch, "zeros", sometimes)
+
+
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_memory_that_runs_out_while_a_width_grows_is_asked_for_again_by_the_next(
+    tiny_base, monkeypatch, call
+):
+    model = AdapterModel(tiny_base, device="cpu", bounds=Bounds(rows=8))
+    sampling = Sampling(max_new_tokens=150, temperature=3.0, stop=("\x00never",))  # of a width of its own
+    run_out_at(monkeypatch, call, dimensions=4)
+    failed = model.submit(ask(1), sampling)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        finish(model, failed)
+    model.abandon()
+    assert failed.finish == "canceled"
+    texts = [model.submit(ask(n), sampling) for n in range(5)]
+    assert finish(model, *texts) == [model.generate(ask(n), sampling) for n in range(5)]
+
+
+def test_memory_that_runs_out_while_others_run_leaves_them_what_they_have(tiny_base, monkeypatch):
+    model = AdapterModel(tiny_base, device="cpu", bounds=Bounds(rows=8))
+    sampling = Sampling(max_new_tokens=30, temperature=1.0)
+    alone = [model.generate(ask(n), sampling) for n in range(6)]
+    running = model.submit(ask(0), sampling)
+    finish_prefill(model, running)
+    # More rows than the pool has; one layer of two grows.
+    others = [model.submit(ask(n), sampling) for n in range(1, 6)]
+    run_out_at(monkeypatch, 3, dimensions=4)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        finish(model, *others)
+    assert finish(model, running, *others) == alone
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_memory_that_runs_out_while_an_adapter_is_loaded_leaves_the_others_as_they_were(
+    tiny_base, adapters, monkeypatch, call
+):
+    few = {name: adapters[name] for name in ("a0", "a1")}
+    model = AdapterModel(tiny_base, few, device="cpu")
+    sampling = Sampling(max_new_tokens=12)
+    said = {name: model.generate(ask(2), sampling, adapter=name) for name in few}
+    run_out_at(monkeypatch, call, dimensions=3)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        model.put("a3", adapters["a3"])  # of a higher rank, and there is no slot free
+    assert {name: model.generate(ask(2), sampling, adapter=name) for name in few} == said
+    model.put("a3", adapters["a3"])
+    assert {name: model.generate(ask(2), sampling, adapter=name) for name in few} == said
+
+
+def test_a_text_whose_row_cannot_be_filled_is_abandoned_with_the_others(model, monkeypatch):
+    def fail(row, cache):
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(model._decoder.slots, "fill", fail)
+    text = model.submit(ask(1), Sampling(max_new_tokens=4), deadline_s=600)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        model.play()
+    model.abandon()
+    assert text.finish == "canceled"
+    assert (model.running, model.waiting) == (0, 0)
