@@ -27,7 +27,7 @@ from alchemy.training.evaluate import check_adapter
 from alchemy.training.sampling import Choice, Sampling, Text
 
 Message = dict[str, str]  # role, content
-Finish = Literal["stop", "length", "deadline", "canceled"]
+Finish = Literal["stop", "length", "deadline", "canceled", "failed"]
 
 GREEDY = Sampling()
 ANY = "*"  # as in HTTP's If-Match: whatever is there
@@ -70,6 +70,7 @@ class Generation:
     pieces: deque[str] = field(default_factory=deque)
     tokens: int = 0  # that were generated
     finish: Finish | None = None
+    error: Exception | None = None  # why it failed
     canceled: bool = False  # set it to end the text after the current round
     _row: Any = None
     _cache: Any = None  # while the prompt is prefilled
@@ -87,7 +88,8 @@ class Round:
     """What one round did, for the metrics."""
 
     prefilled: int  # tokens of prompts
-    rows: int  # that got a token
+    rows: int  # in the decode step
+    kept: int  # tokens that became part of a text: also a prefill's first one, and not one that ends a text
     prefill_s: float
     decode_s: float
 
@@ -129,6 +131,7 @@ class AdapterModel:
         self._waiting: deque[Generation] = deque()
         self._prefilling: Generation | None = None
         self._running: dict[Any, Generation] = {}  # by row
+        self._kept = 0  # tokens of all texts so far
         for name, folder in (adapters or {}).items():
             self.put(name, folder)
 
@@ -233,13 +236,13 @@ class AdapterModel:
         """One round. In its turn it asks whether the round is still wanted."""
         with self._turn:
             if not wanted():
-                return Round(0, 0, 0.0, 0.0)
-            began = time.perf_counter()
+                return Round(0, 0, 0, 0.0, 0.0)
+            began, before = time.perf_counter(), self._kept
             self._drop_ended()
             prefilled = self._prefill()
             between = time.perf_counter()
             rows = self._step()
-            return Round(prefilled, rows, between - began, time.perf_counter() - between)
+            return Round(prefilled, rows, self._kept - before, between - began, time.perf_counter() - between)
 
     def generate(
         self, messages: Sequence[Message], sampling: Sampling = GREEDY, *, adapter: str | None = None
@@ -255,7 +258,10 @@ class AdapterModel:
         adapter: str | None = None,
         deadline_s: float | None = None,
     ) -> Iterator[str]:
-        """Pieces of text as they come; arguments and errors are those of `submit`. Close it to end it."""
+        """Pieces of text as they come. Close it to end it.
+
+        Arguments and errors are those of `submit`; it also raises what the text fails with.
+        """
         return self._stream(self.submit(messages, sampling, adapter=adapter, deadline_s=deadline_s))
 
     def _stream(self, generation: Generation) -> Iterator[str]:
@@ -263,6 +269,8 @@ class AdapterModel:
             while True:
                 while generation.pieces:
                     yield generation.pieces.popleft()
+                if generation.error is not None:
+                    raise generation.error
                 if generation.finish is not None:
                     return
                 # Another thread's round may have brought a piece while this one waited for its turn.
@@ -274,10 +282,13 @@ class AdapterModel:
                     self._drop_ended()
 
     def abandon(self) -> None:
-        """Ends all generations as canceled; the adapters stay."""
-        with self._turn:
+        """Ends all generations as canceled; the adapters stay.
+
+        Raises what the device raises where it can free no memory any more; they are ended nevertheless.
+        """
+        with self._turn, contextlib.ExitStack() as stack:  # which goes on behind one that raises
             for generation in self._every():
-                self._finish(generation, "canceled")
+                stack.callback(self._finish, generation, "canceled")
 
     def _every(self) -> list[Generation]:
         prefilling = [self._prefilling] if self._prefilling else []
@@ -311,7 +322,7 @@ class AdapterModel:
                 generation._cache = None
                 self._running[generation._row] = generation
                 self._prefilling = None  # not before: where `fill` fails, `abandon` still finds it
-                self._take(generation, generation._choice.pick(logits))
+                self._take(generation, logits)
         return done
 
     def _admit(self) -> Generation | None:
@@ -341,35 +352,44 @@ class AdapterModel:
         )
         likeliest = logits.argmax(dim=-1).tolist()
         for generation, row, token in zip(generations, logits, likeliest, strict=True):
-            choice = generation._choice
-            self._take(generation, token if choice.greedy else choice.pick(row))
+            self._take(generation, row, token)
         return len(generations)
 
-    def _take(self, generation: Generation, token: int) -> None:
+    def _take(self, generation: Generation, logits: Any, likeliest: int | None = None) -> None:
+        """Picks the next token and adds it to the text; what fails in that ends this text alone."""
+        choice = generation._choice
+        try:
+            token = choice.pick(logits) if likeliest is None or not choice.greedy else likeliest
+            finish = self._add(generation, token)
+        except Exception as error:  # of its sampling or its text, which the others have no part in
+            generation.error, finish = error, "failed"
+        if finish:
+            self._finish(generation, finish)
+
+    def _add(self, generation: Generation, token: int) -> Finish | None:
+        """Adds a token to the text; why the text ends with it, if it does."""
         if token in self._ends:
-            self._finish(generation, "stop")
-            return
+            return "stop"
+        piece, stopped = generation._text.add(token)
         generation._next = token
         generation.tokens += 1
-        piece, stopped = generation._text.add(token)
+        self._kept += 1
         if piece:
             generation.pieces.append(piece)
         if stopped:
-            self._finish(generation, "stop")
-        elif generation.tokens == generation.sampling.max_new_tokens:
-            self._finish(generation, "length")
+            return "stop"
+        return "length" if generation.tokens == generation.sampling.max_new_tokens else None
 
     def _finish(self, generation: Generation, finish: Finish) -> None:
         """Gives back what it held; only then others see that it is through."""
+        row, generation._row, generation._cache = generation._row, None, None
         if generation is self._prefilling:
             self._prefilling = None
-        if generation._row is None:
+        if row is None:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(generation)
         else:
-            self._running.pop(generation._row, None)
-            self._decoder.slots.release(generation._row)
-            generation._row = generation._cache = None
+            self._running.pop(row, None)
         if rest := generation._text.rest():
             generation.pieces.append(rest)
         version = generation._version
@@ -377,7 +397,11 @@ class AdapterModel:
             with self._lock:
                 version.users -= 1
             self._collect(version)
-        generation.finish = finish
+        try:
+            if row is not None:
+                self._decoder.slots.release(row)
+        finally:  # who reads it must not wait for a device that fails
+            generation.finish = finish
 
     def _check(self, name: str, expected: str | None) -> None:
         found = self._versions.get(name)

@@ -24,7 +24,7 @@ class Sampling:
             (https://arxiv.org/abs/1904.09751).
         top_k: Sample from so many of the likeliest tokens; 0 is all.
         repetition_penalty: Divides the odds of tokens that were seen, in the prompt or the text
-            (https://arxiv.org/abs/1909.05858); 1 is none.
+            (https://arxiv.org/abs/1909.05858); 1 is none. From 0.01 to 100, so that no logit overflows.
         seed: Equal arguments and seeds give equal texts on one machine.
         stop: The text ends before the first of these strings.
 
@@ -48,7 +48,7 @@ class Sampling:
                 ("temperature", 0 <= self.temperature <= 100),
                 ("top_p", 0 < self.top_p <= 1),
                 ("top_k", self.top_k >= 0),
-                ("repetition_penalty", 0 < self.repetition_penalty <= 100),
+                ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100),
                 ("seed", -(2**63) <= self.seed < 2**64),  # what torch's generators take
                 ("stop", len(self.stop) <= 16 and all(0 < len(text) <= 256 for text in self.stop)),
             )
@@ -92,7 +92,10 @@ class Choice:
     def _sample(self, logits: Any) -> int:
         import torch
 
-        weights, tokens = torch.softmax(logits / self._sampling.temperature, dim=-1), None
+        # Relative to the likeliest: however low the temperature, that one stays 0 and others become -inf. One
+        # whose reciprocal is no float32 would make a NaN of the 0.
+        temperature = max(self._sampling.temperature, torch.finfo(logits.dtype).tiny)
+        weights, tokens = torch.softmax((logits - logits.max()) / temperature, dim=-1), None
         if self._sampling.top_k:
             weights, tokens = weights.topk(min(self._sampling.top_k, len(weights)))
         if self._sampling.top_p < 1:

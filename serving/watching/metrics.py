@@ -261,9 +261,9 @@ class GenerationMetrics:
         if played.prefilled:
             self.seconds.labels("prefill").observe(played.prefill_s)
             self.tokens.labels("prompt").inc(played.prefilled)
+        self.tokens.labels("generated").inc(played.kept)
         if played.rows:
             self.seconds.labels("decode").observe(played.decode_s)
-            self.tokens.labels("generated").inc(played.rows)
             self.batch.observe(played.rows)
         self.queue.set(model.waiting)
         self.slots.set(model.running)

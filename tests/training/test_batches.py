@@ -272,7 +272,13 @@ def test_fused_attention_that_gives_wrong_numbers_is_turned_off_and_named():
 
 
 def test_sampling_out_of_bounds_is_refused():
-    for wrong in ({"top_p": 0.0}, {"temperature": -1.0}, {"max_new_tokens": 0}, {"stop": ("",)}):
+    for wrong in (
+        {"top_p": 0.0},
+        {"temperature": -1.0},
+        {"repetition_penalty": 1e-38},
+        {"max_new_tokens": 0},
+        {"stop": ("",)},
+    ):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             dataclasses.replace(Sampling(), **wrong)
 
@@ -350,3 +356,71 @@ def test_a_text_whose_row_cannot_be_filled_is_abandoned_with_the_others(model, m
     model.abandon()
     assert text.finish == "canceled"
     assert (model.running, model.waiting) == (0, 0)
+
+
+def test_every_text_is_abandoned_also_where_no_row_can_be_freed(tiny_base, monkeypatch):
+    def fail(row):
+        raise RuntimeError("the device is gone")
+
+    model = AdapterModel(tiny_base, device="cpu", bounds=Bounds(rows=2))
+    texts = [model.submit(ask(n), Sampling(max_new_tokens=60, temperature=2.0)) for n in range(4)]
+    model.play()
+    monkeypatch.setattr(model._decoder.slots, "release", fail)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        model.abandon()
+    assert [text.finish for text in texts] == ["canceled"] * 4
+    assert (model.running, model.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("token", [1, 3])
+def test_a_text_that_fails_at_one_of_its_tokens_ends_alone(model, token):
+    sampling = Sampling(max_new_tokens=12, temperature=0.8, stop=("\x00never",))
+    alone = [model.generate(ask(n), sampling, adapter="a1") for n in range(3)]
+    texts = [model.submit(ask(n), sampling, adapter="a1") for n in range(3)]
+    pick = texts[1]._choice.pick
+
+    def fail(logits):
+        if texts[1].tokens == token - 1:
+            raise RuntimeError("probabilities contain nan")
+        return pick(logits)
+
+    texts[1]._choice.pick = fail
+    said = finish(model, *texts)
+    assert (texts[1].finish, str(texts[1].error)) == ("failed", "probabilities contain nan")
+    assert alone[1].startswith(said[1])
+    assert [said[0], said[2]] == [alone[0], alone[2]]
+    assert (model.running, model.waiting) == (0, 0)
+
+
+def test_a_stream_whose_text_fails_says_so(model, monkeypatch):
+    def fail(self, token):
+        raise RuntimeError("no such token")
+
+    monkeypatch.setattr("alchemy.training.sampling.Text.add", fail)
+    with pytest.raises(RuntimeError, match="no such token"):
+        model.generate(ask(1))
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-38, 1e-3])
+def test_ever_lower_temperatures_come_to_the_likeliest_token(model, temperature):
+    likeliest = model.generate(ask(3), Sampling(max_new_tokens=20))
+    assert model.generate(ask(3), Sampling(max_new_tokens=20, temperature=temperature)) == likeliest
+
+
+@pytest.mark.parametrize("penalty", [0.01, 100])
+@pytest.mark.parametrize("temperature", [1e-40, 1, 100])
+def test_texts_are_written_up_to_the_bounds_of_their_sampling(model, penalty, temperature):
+    sampling = Sampling(
+        max_new_tokens=20, temperature=temperature, repetition_penalty=penalty, top_p=1e-40, top_k=3
+    )
+    text = model.submit(ask(3), sampling)
+    finish(model, text)
+    assert text.finish in ("stop", "length")
+
+
+def test_a_round_counts_the_tokens_that_texts_keep(model):
+    texts = [model.submit(ask(n), Sampling(max_new_tokens=n + 1)) for n in range(4)]
+    kept = 0
+    while any(text.finish is None for text in texts):
+        kept += model.play().kept
+    assert kept == sum(text.tokens for text in texts) > 4
