@@ -65,6 +65,11 @@ class Loader:
         self._artifacts = artifacts
         self._models: dict[tuple[str, str], Any] = {}
 
+    @property
+    def problem(self) -> str | None:
+        """What is the matter with the engines, as it is now: one may fail long after it was loaded."""
+        return "; ".join(problem for engine in self._engines() for problem in engine.problems) or None
+
     def __call__(self, release_id: str) -> Live:
         """Loads everything of the release. Raises when its index or search models cannot be loaded.
 
@@ -110,9 +115,8 @@ class Loader:
 
     def close(self) -> None:
         """Ends the generations that are in work, as Unavailable."""
-        for (part, _), model in self._models.items():
-            if part == "engine":
-                model.close()
+        for engine in self._engines():
+            engine.close()
 
     def _embedder(self, model_id: str) -> Any:
         from alchemy.retrieval.embed import Embedder
@@ -140,9 +144,11 @@ class Loader:
             except Exception as error:
                 problems.append(f"intuition of {name}: {type(error).__name__}: {error}")
                 log.exception("adapter cannot be loaded", extra={"adapter": name})
-        if voices:
-            problems.extend(self._engine(release.base_model).problems)
         return adapters, tuple(problems), voices
+
+    def _engines(self) -> list[Engine]:
+        # Of a copy: another one may be loaded just now.
+        return [model for (part, _), model in list(self._models.items()) if part == "engine"]
 
     def _engine(self, model_id: str) -> Engine:
         def load() -> Engine:

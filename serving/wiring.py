@@ -123,6 +123,7 @@ async def opened(
             "audit": people.audit,
             "revocation": people.credentials,
             "rag": rag,
+            "engine": loader,
         }
         health = Health(follower, artifacts, state, metrics, options, settings.search, watched)
         stack.callback(health.close)

@@ -3,6 +3,9 @@
 A request joins at the next round and leaves when it is through; alone it waits for nobody. So many may wait,
 more are refused at once, with an estimate of when to come again. Which rows share a step, and that they do
 not see each other, is the model's matter (`alchemy.training.generate`).
+
+A round that fails ends the requests that were in work, and the next ones are served. Where not even their
+rows can be freed, the device has failed for this process (a CUDA error stays): the engine closes itself.
 """
 
 import asyncio
@@ -10,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from alchemy.errors import Unavailable
 from alchemy.training.generate import GREEDY, AdapterModel, Generation, Message
@@ -40,6 +43,7 @@ class BatchEngine:
         self._readers: dict[Generation, _Reader] = {}
         self._wake = threading.Condition()
         self._closing = False
+        self.problem: str | None = None  # why the last round, or the whole engine, failed
         self._typical_s = _FIRST_GUESS_S
         self._thread = threading.Thread(target=self._work, name="batch-engine", daemon=True)
         self._thread.start()
@@ -81,6 +85,9 @@ class BatchEngine:
                 text = "".join(generation.pieces.popleft() for _ in range(len(generation.pieces)))
                 if finish == "canceled":
                     raise Unavailable("the engine stopped; please try again in a moment")
+                if finish == "failed":
+                    log.error("a text failed", exc_info=generation.error)
+                    raise Unavailable("the text failed at one of its tokens") from generation.error
                 if text and first:
                     first = False
                     self._metrics.first_token.observe(time.monotonic() - began)
@@ -115,6 +122,8 @@ class BatchEngine:
             generation = self._model.submit(messages, sampling, adapter=adapter, deadline_s=deadline_s)
             self._readers[generation] = reader
             self._nudge()
+            if self._closing:  # the thread may have looked for the last time, and nobody else would end it
+                self._model.abandon()
             return generation
 
         submitting = asyncio.get_running_loop().run_in_executor(None, submit)
@@ -126,7 +135,7 @@ class BatchEngine:
 
     def _admit(self) -> None:
         if self._closing:
-            raise Unavailable("the engine is closing")
+            raise Unavailable(self.problem or "the engine is closing")
         if self._in_work >= self._most:
             self._metrics.refused.inc()
             patience = self._model.waiting * self._typical_s / self._model.bounds.rows
@@ -148,19 +157,34 @@ class BatchEngine:
             self._wake.notify()
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._closing or self._model.waiting or self._model.running)
-                if self._closing:
-                    break
-            try:
-                self._metrics.played(self._model.play(), self._model)
-            except Exception:  # the engine outlives a failed round; its requests are told
-                log.exception("a round of the batch engine failed")
-                self._model.abandon()
-            self._tell()
-        self._model.abandon()
+        try:
+            while self._wanted():
+                self._play()
+                self._tell()
+            self._model.abandon()
+        except Exception as error:
+            log.exception("the batch engine has failed")
+            self.problem = f"the engine has failed ({type(error).__name__}); restart the service"
+            self._closing = True
+            with suppress(Exception):  # it is told already
+                self._model.abandon()  # those who came in before the door was closed
         self._tell()
+
+    def _wanted(self) -> bool:
+        """Waits until there is something to do; False where the engine closes."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closing or self._model.waiting or self._model.running)
+            return not self._closing
+
+    def _play(self) -> None:
+        """One round. Raises where it fails for good: where what was in work cannot be ended."""
+        try:
+            self._metrics.played(self._model.play(), self._model)
+            self.problem = None
+        except Exception as error:
+            log.exception("a round of the batch engine failed")
+            self.problem = f"the engine's last round failed ({type(error).__name__}); the log says why"
+            self._model.abandon()
 
     def _tell(self) -> None:
         """Wakes the readers for whom there is something to read, with one call a loop."""

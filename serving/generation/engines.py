@@ -31,7 +31,7 @@ class Engine(Protocol):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is not as it should be, for /readyz."""
+        """What is not as it should be now, for /readyz."""
 
     def load(self, name: str, folder: Path) -> str:
         """Makes an adapter ready and returns what `stream` calls it; blocks.

@@ -47,7 +47,7 @@ class ModelManager:
     @property
     def problems(self) -> tuple[str, ...]:
         """See `Engine.problems`."""
-        return (self._problem,) if self._problem else ()
+        return tuple(problem for problem in (self._problem, self.engine.problem) if problem)
 
     @property
     def adapters(self) -> dict[str, str]:

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from alchemy.catalog import BaseModelEntry, EngineOptions
 from alchemy.errors import BadInput, Conflict, NotFound, Unavailable
+from alchemy.training.generate import Generation
 from alchemy.training.sampling import Sampling
 from serving.errors import retry_after
 from serving.generation.engines import Piece, write
@@ -186,7 +188,69 @@ def test_a_failed_round_is_told_to_its_requests_and_the_next_ones_are_served(
     monkeypatch.setattr(manager.model._decoder, "step", fail_once)
     with pytest.raises(Unavailable, match="the engine stopped"):
         asyncio.run(write(manager, QUESTION))
+    assert "last round failed (RuntimeError)" in "".join(manager.problems)
     assert asyncio.run(write(manager, QUESTION)).finish
+    assert manager.problems == ()
+
+
+def test_an_engine_that_can_free_no_row_tells_its_readers_says_so_and_takes_no_more(
+    manager: ModelManager, rounds: Rounds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(manager.model._decoder, "step", fail)
+    monkeypatch.setattr(manager.model._decoder.slots, "release", fail)
+
+    async def ask() -> list[Piece | BaseException]:
+        asking = [asyncio.create_task(write(manager, QUESTION, LONG, deadline_s=600)) for _ in range(6)]
+        await settled(lambda: manager.model.waiting == 6)
+        rounds.allow()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    with caplog.at_level("ERROR", "serving"):
+        told = asyncio.run(ask())
+    assert {type(error) for error in told} == {Unavailable}
+    assert "the batch engine has failed" in caplog.text
+    assert "restart the service" in "".join(manager.problems)
+    with pytest.raises(Unavailable, match="restart the service"):
+        asyncio.run(write(manager, QUESTION))
+    eventually(lambda: not manager.engine._thread.is_alive())
+    assert (manager.model.running, manager.model.waiting) == (0, 0)
+
+
+def test_who_enters_while_the_engine_closes_is_told_as_well(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = manager.model.submit
+
+    def close_and_submit(*arguments: Any, **options: Any) -> Generation:
+        manager.close()
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(manager.model, "submit", close_and_submit)
+    with pytest.raises(Unavailable, match="the engine stopped"):
+        asyncio.run(asyncio.wait_for(write(manager, QUESTION), 60))
+    assert manager.model.waiting == 0
+
+
+def test_a_text_that_fails_is_told_to_its_reader_alone(
+    manager: ModelManager, rounds: Rounds, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> list[Piece | BaseException]:
+        asking = [asyncio.create_task(write(manager, QUESTION, Sampling(max_new_tokens=9))) for _ in range(3)]
+        await settled(lambda: manager.model.waiting == 3)
+        manager.model._waiting[1]._choice.pick = None  # type: ignore[method-assign, assignment]
+        rounds.allow()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    with caplog.at_level("ERROR", "serving"):
+        said = asyncio.run(ask())
+    assert isinstance(said[1], Unavailable)
+    assert "failed at one of its tokens" in str(said[1])
+    assert "TypeError" in caplog.text
+    assert said[0] == said[2] == asyncio.run(write(manager, QUESTION, Sampling(max_new_tokens=9)))
+    assert manager.problems == ()
 
 
 def test_what_cannot_be_met_is_refused_before_it_waits(manager: ModelManager) -> None:
@@ -237,10 +301,13 @@ def test_of_many_swaps_that_race_exactly_one_wins(manager: ModelManager, folders
 
 
 def test_the_work_of_the_engine_is_measured(manager: ModelManager, registry: CollectorRegistry) -> None:
-    async def ask() -> None:
-        await asyncio.gather(*(write(manager, QUESTION, Sampling(max_new_tokens=5)) for _ in range(3)))
+    async def ask() -> list[Piece]:
+        return await asyncio.gather(
+            *(write(manager, QUESTION, Sampling(max_new_tokens=tokens)) for tokens in (1, 5, 100))
+        )
 
-    asyncio.run(ask())
+    written = asyncio.run(ask())
+    assert [piece.finish for piece in written] == ["length", "length", "stop"]
 
     def measured() -> bool:
         text = generate_latest(registry).decode()
@@ -248,6 +315,7 @@ def test_the_work_of_the_engine_is_measured(manager: ModelManager, registry: Col
             line in text
             for line in (
                 f'generation_tokens_total{{kind="prompt"}} {float(3 * prompt)}',
+                f'generation_tokens_total{{kind="generated"}} {float(sum(p.tokens for p in written))}',
                 "generation_first_token_seconds_count 3.0",
                 "generation_queue_length 0.0",
                 "generation_kv_slots_used 0.0",

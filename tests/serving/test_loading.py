@@ -131,6 +131,35 @@ def _takes_documents(service: Service) -> None:
     assert best["score"] > 0.4 > other["score"]
 
 
+def test_an_engine_that_fails_while_it_serves_is_named_and_answers_go_on_without_it(
+    knowledge: Knowledge, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(knowledge, catalog, {}, adapter=True)
+    settings = Settings(
+        store=str(tmp_path / "store"), cache=tmp_path / "cache", models=ROOT / "data" / "models",
+        redis_url="redis://127.0.0.1:1/0",
+    )  # fmt: skip
+    options = ServingOptions(follow_s=0.2, intuition_tokens=6, intuition_grace_s=30, search_s=30)
+    with running(create_app(settings, catalog, Parts(knowledge.artifacts, options=options))) as service:
+        eventually(lambda: service.http.get("/readyz").status_code == 200, 120)
+        (voice,) = service.app.state.services.follower.current.adapters.values()
+        decoder = voice._engine.model._decoder
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("CUDA error")
+
+        monkeypatch.setattr(decoder, "step", fail)
+        monkeypatch.setattr(decoder.slots, "release", fail)
+        for _ in range(2):
+            answer = service.ask("How often is a failed delivery retried?")
+            assert (answer["answerable"], answer["intuition"]) == (True, None)
+            assert "intuition" in answer["degraded"]
+        ready = service.http.get("/readyz")
+        assert ready.status_code == 200
+        assert "restart the service" in ready.json()["problems"]["engine"]
+        eventually(lambda: 'alchemy_problem{part="engine"} 1.0' in service.metrics())
+
+
 def _answers(service: Service, release_id: str) -> None:
     answer = service.ask("How often is a failed delivery retried?")
     assert answer["release"] == release_id
