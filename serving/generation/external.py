@@ -9,6 +9,7 @@ version is up to who started them.
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,10 @@ class ExternalEngine:
             "stream_options": {"include_usage": True},
             **_parameters(sampling),
         }
+        until = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
         try:
-            async with asyncio.timeout(deadline_s):
-                async for piece in self._events(body):
+            async with aclosing(self._events(body)) as events:
+                while piece := await _before(until, events):
                     yield piece
         except TimeoutError:
             yield Piece("", "deadline")
@@ -146,6 +148,12 @@ class ExternalEngine:
         # vLLM answers its adapter calls in plain text.
         found = orjson.loads(response.content) if "json" in response.headers.get("content-type", "") else {}
         return found if isinstance(found, dict) else {}
+
+
+async def _before(until: float | None, events: AsyncGenerator[Piece, None]) -> Piece | None:
+    """The next piece. Not around a `yield`: the deadline would cancel whatever its reader does meanwhile."""
+    async with asyncio.timeout_at(until):
+        return await anext(events, None)
 
 
 def _parameters(sampling: Sampling) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,34 @@ def test_a_deadline_ends_the_text_and_hangs_up(endpoint: Endpoint) -> None:
     written = asyncio.run(write(make_engine(endpoint), QUESTION, deadline_s=1))
     assert (written.text, written.finish) == ("base", "deadline")
     assert endpoint.gone.wait(60)
+
+
+def test_a_deadline_that_comes_while_its_reader_is_busy_ends_the_text_as_well(endpoint: Endpoint) -> None:
+    endpoint.hold.clear()
+
+    async def read() -> list[Piece]:
+        pieces = []
+        async with aclosing(make_engine(endpoint).stream(QUESTION, deadline_s=3)) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+                await asyncio.sleep(3.2)  # the reader's own time, which no deadline of ours cancels
+        return pieces
+
+    assert asyncio.run(read()) == [Piece("base"), Piece("", "deadline")]
+
+
+def test_a_closed_stream_has_hung_up(endpoint: Endpoint) -> None:
+    endpoint.hold.clear()
+    engine = make_engine(endpoint)
+
+    async def leave() -> list[object]:
+        stream = engine.stream(QUESTION)
+        assert await anext(stream) == Piece("base")
+        await stream.aclose()
+        pool = engine._client()._transport._pool  # type: ignore[attr-defined]
+        return list(pool.connections)
+
+    assert asyncio.run(leave()) == []
 
 
 def test_a_canceled_request_hangs_up(endpoint: Endpoint) -> None:
