@@ -7,6 +7,7 @@ run them (device, prompts) is that of `models.yaml`.
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,30 +82,26 @@ class Loader:
         release = read_release(self._artifacts, release_id)
         embedder, reranker = self._embedder(release.embedder), self._reranker(release.reranker)
         folder = self._fetched("faiss_index", release.index)
-        index = Index.open(folder, self._settings.vectors)
-        searcher = Searcher(index, embedder, reranker, release.weights)
-        # The first question would load the weights; here nobody waits for it.
-        searcher.search("warm up", self._settings.search)
-        adapters, problems, voices = self._adapters(release) if self._intuition else ({}, (), [])
-
-        def close() -> None:
-            searcher.close()
-            index.close()
-            for voice in voices:
-                voice.close()
-
-        return Live(
-            id=release_id,
-            release=release,
-            search=_search(searcher),
-            embed=embedder.embed_queries,
-            embed_passages=embedder.embed_passages,
-            document=index.document_chunks,
-            adapters=adapters,
-            count_tokens=self._token_counter(release.base_model) if voices else None,
-            problems=problems,
-            close=close,
-        )
+        with ExitStack() as opened:  # closes all, whatever fails at it; here only where the loading fails
+            index = Index.open(folder, self._settings.vectors)
+            opened.callback(index.close)
+            searcher = Searcher(index, embedder, reranker, release.weights)
+            opened.callback(searcher.close)
+            # The first question would load the weights; here nobody waits for it.
+            searcher.search("warm up", self._settings.search)
+            adapters, problems = self._adapters(release, opened) if self._intuition else ({}, ())
+            return Live(
+                id=release_id,
+                release=release,
+                search=_search(searcher),
+                embed=embedder.embed_queries,
+                embed_passages=embedder.embed_passages,
+                document=index.document_chunks,
+                adapters=adapters,
+                count_tokens=self._token_counter(release.base_model) if adapters else None,
+                problems=problems,
+                close=opened.pop_all().close,
+            )
 
     def _fetched(self, asset: str, version: str) -> Path:
         """The artifact's files, known to be what was published. Raises ContractBroken where they are not."""
@@ -130,21 +127,21 @@ class Loader:
         entry = self._catalog.reranker.model_copy(update={"model_id": model_id})
         return self._kept("reranker", model_id, lambda: Reranker(entry, self._settings.models))
 
-    def _adapters(self, release: Release) -> tuple[dict[str, Generate], tuple[str, ...], list[_Voice]]:
-        """The adapters by name, what could not be loaded, and what to let go of in the end."""
+    def _adapters(self, release: Release, opened: ExitStack) -> tuple[dict[str, Generate], tuple[str, ...]]:
+        """The adapters by name, to be closed with what is `opened`, and what could not be loaded."""
         adapters: dict[str, Generate] = {}
-        problems, voices = [], []
+        problems = []
         # The general adapter first: it is the one that is asked when none is named.
         for name in sorted(release.adapters, key=lambda name: (name != GENERAL, name)):
             try:
                 folder = self._fetched(name, release.adapters[name])
                 voice = _Voice(self._engine(release.base_model), name, folder)
+                opened.callback(voice.close)
                 adapters[name] = voice
-                voices.append(voice)
             except Exception as error:
                 problems.append(f"intuition of {name}: {type(error).__name__}: {error}")
                 log.exception("adapter cannot be loaded", extra={"adapter": name})
-        return adapters, tuple(problems), voices
+        return adapters, tuple(problems)
 
     def _engines(self) -> list[Engine]:
         # Of a copy: another one may be loaded just now.

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -230,6 +229,8 @@ class _Held:
     retire = give
 
     def _close(self) -> None:
-        with suppress(Exception):
+        try:
             self.live.close()
+        except Exception:  # whatever it holds on to, it serves no more
+            log.exception("a release did not close cleanly", extra={"release": self.live.id})
         self._closed(self.live)
