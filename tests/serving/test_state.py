@@ -1,7 +1,13 @@
 import asyncio
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from alchemy.errors import Unavailable
@@ -161,6 +167,102 @@ def test_a_second_process_uses_the_embedded_server_that_runs(tmp_path: Path) -> 
         asyncio.run(put())
     finally:
         first.stop()
+
+
+class Other:
+    """Another process that has the embedded server of a folder open, until it leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from serving.valkey import EmbeddedValkey\n"
+            "valkey = EmbeddedValkey(Path(sys.argv[1])); valkey.start(); print('up', flush=True)\n"
+            "sys.stdin.readline(); valkey.stop()"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "up\n"
+
+    def leave(self) -> None:
+        self._process.communicate("\n", timeout=60)
+        assert self._process.returncode == 0
+
+
+def ask(url: str, put: str | None = None) -> tuple[str, str] | None:
+    """The server's own id and what was put last; None while there is no server."""
+
+    async def command(redis: Any) -> tuple[str, str]:
+        if put is not None:
+            await redis.set("said", put)
+        said = await redis.get("said")
+        return (await redis.info("server"))["run_id"], (said or b"").decode()
+
+    async def call() -> tuple[str, str] | None:
+        state = State(url, deadline_s=10)
+        try:
+            return await state.call(command)
+        except Unavailable:
+            return None
+        finally:
+            await state.close()
+
+    return asyncio.run(call())
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    yield server
+    server.stop()
+    assert ask(server.url) is None
+
+
+def test_a_server_that_leaves_with_who_started_it_is_started_again_by_who_still_uses_it(
+    embedded: EmbeddedValkey, tmp_path: Path
+) -> None:
+    first = Other(tmp_path / "valkey")
+    embedded.start()
+    before = ask(embedded.url, put="kept")
+    first.leave()
+    eventually(lambda: (ask(embedded.url) or before) != before)
+    assert ask(embedded.url) is not None
+    assert ask(embedded.url)[1] == "kept"  # type: ignore[index]
+
+
+def test_who_found_the_server_running_leaves_without_it(embedded: EmbeddedValkey, tmp_path: Path) -> None:
+    embedded.start()
+    before = ask(embedded.url, put="kept")
+    Other(tmp_path / "valkey").leave()
+    assert ask(embedded.url) == before
+
+
+def test_of_all_who_notice_that_the_server_is_gone_one_starts_it(
+    embedded: EmbeddedValkey, tmp_path: Path
+) -> None:
+    others = [Other(tmp_path / "valkey") for _ in range(2)]
+    embedded.start()
+    before = ask(embedded.url, put="kept")
+    (server,) = servers(tmp_path)
+    server.kill()
+    eventually(lambda: (ask(embedded.url) or before) != before)
+    time.sleep(2)  # for one that might still come
+    assert len(servers(tmp_path)) == 1
+    assert ask(embedded.url, put="kept still")
+    for other in others:
+        other.leave()
+    eventually(lambda: (ask(embedded.url) or before)[1] == "kept still")
+
+
+def servers(folder: Path) -> list[psutil.Process]:
+    """The embedded servers of a folder that run."""
+    running = psutil.process_iter(["cmdline"])
+    return [
+        each for each in running if str(folder) in " ".join(each.info["cmdline"] or ()).partition("unix")[2]
+    ]
 
 
 def test_an_unreachable_server_is_named_and_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
