@@ -242,7 +242,10 @@ class GenerationMetrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.tokens = Counter(
-            "generation_tokens", "Tokens, by kind: prompt, generated.", ("kind",), registry=registry
+            "generation_tokens",
+            "Tokens, by kind: prompt, generated (and kept).",
+            ("kind",),
+            registry=registry,
         )
         self.refused = Counter(
             "generation_refused", "Requests refused because too many waited.", registry=registry

@@ -179,6 +179,7 @@ CLOSED = {
         "audit",
         "revocation",
         "rag",
+        "engine",
         "cache",
     },
     "measure": set(MEASURES),
