@@ -34,7 +34,7 @@ from alchemy.upload import upload_raw
 _ROOT = Path(__file__).parents[1]
 _SAMPLE = _ROOT / "examples" / "raw"
 _SAMPLE_QUESTIONS = (
-    "Which compression do the nightly customer exports use?",
+    "When are the nightly customer exports written?",
     "Did all gateways get onto 4.2.0 after HAUL-158?",
     "What is the parental leave policy for contractors in Brazil?",
 )

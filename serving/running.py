@@ -9,7 +9,7 @@ Knows nothing of questions; the same mechanism lets equal questions share one ma
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -74,8 +74,7 @@ class Running(Generic[T]):
 
     async def settled(self) -> None:
         """Returns when the task is through, however it ended."""
-        with suppress(asyncio.CancelledError, Exception):
-            await asyncio.shield(self._task)
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def _wait_for_a_reader(self, seconds: float) -> None:
         self._alone = asyncio.get_running_loop().call_later(seconds, self._stop_if_alone)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -45,8 +45,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for each in (task, watch):
             each.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await each
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:
@@ -73,5 +72,4 @@ async def _let_go(task: "asyncio.Future[str | None]") -> None:
     """A client that went away leaves a step of the generator behind, which must end before it is closed."""
     if not task.done():
         task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+        await asyncio.gather(task, return_exceptions=True)

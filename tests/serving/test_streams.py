@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from serving import streams
-from serving.streams import event_stream, frame
+from serving.streams import event_stream, frame, unless_gone
 
 
 def test_a_frame_is_one_event() -> None:
@@ -37,3 +37,28 @@ def test_the_app_is_imported_without_models_dagster_spark_or_kubernetes() -> Non
     code = f"import sys, serving.app, serving.main; print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_who_is_canceled_while_the_work_ends_does_not_go_on() -> None:
+    class Here:
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(3600)
+            return {"type": "http.disconnect"}
+
+    async def work() -> str:
+        return "done"
+
+    async def cancel_after(turns: int) -> bool:
+        asked = asyncio.create_task(unless_gone(Here(), work()))  # type: ignore[arg-type]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not asked.cancel():
+            return False
+        await asyncio.wait([asked])
+        assert asked.cancelled(), f"canceled after {turns} turns of the event loop, it went on"
+        return True
+
+    async def at_every_moment() -> None:
+        assert [await cancel_after(turns) for turns in range(1, 20)][0]
+
+    asyncio.run(at_every_moment())
