@@ -9,8 +9,8 @@ export function table(label, columns, rows) {
       h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, n) => h(n ? "td" : "th", n ? {} : { scope: "row" }, cell)))))));
 }
 
-/** The head of a section: its name and what can be done. */
-export const top = (title, ...actions) => h("header", { class: "top" }, h("h2", {}, title), h("div", { class: "row" }, actions));
+/** The head of a section: its name, which the focus can go to, and what can be done. */
+export const top = (title, ...actions) => h("header", { class: "top" }, h("h2", { tabindex: "-1" }, title), h("div", { class: "row" }, actions));
 
 export const button = (label, onclick, kind = "plain", attributes = {}) =>
   h("button", { type: "button", class: kind, on: { click: onclick }, ...attributes }, label);

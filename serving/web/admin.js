@@ -5,7 +5,7 @@ import { CachePage, HealthPage } from "./admin-health.js";
 import { ReleasesPage } from "./admin-releases.js";
 import { UsersPage } from "./admin-users.js";
 import { Failure } from "./api.js";
-import { h, icon } from "./dom.js";
+import { h, icon, keepFocus } from "./dom.js";
 import { t } from "./i18n.js";
 
 const PAGES = { releases: ReleasesPage, cycle: CyclePage, health: HealthPage, cache: CachePage, users: UsersPage };
@@ -21,12 +21,15 @@ export class Admin {
   /** Shows one section. */
   open(name) {
     this.page = this.pages[name] ?? this.pages.releases;
-    this.element.replaceChildren(
-      h("nav", { class: "tabs", "aria-label": t("admin") }, Object.keys(PAGES).map((one) =>
-        h("a", { href: `#/admin/${one}`, "aria-current": this.pages[one] === this.page ? "page" : null }, t(one)))),
-      this.body,
-    );
-    this.body.replaceChildren(h("p", { class: "quiet" }, t("loading")));
+    const draw = () => {
+      this.element.replaceChildren(
+        h("nav", { class: "tabs", "aria-label": t("admin") }, Object.keys(PAGES).map((one) =>
+          h("a", { id: `to-${one}`, href: `#/admin/${one}`, "aria-current": this.pages[one] === this.page ? "page" : null }, t(one)))),
+        this.body,
+      );
+      this.body.replaceChildren(h("p", { class: "quiet" }, t("loading")));
+    };
+    keepFocus(this.element, draw, () => this.element.querySelector("[aria-current]"));
     this.show(() => this.page.load());
   }
 
@@ -50,6 +53,8 @@ export class Admin {
     } finally {
       this.body.removeAttribute("aria-busy");
     }
-    if (turn === this.showing) this.body.replaceChildren(...elements.flat(Infinity).filter(Boolean));
+    if (turn !== this.showing) return;
+    const draw = () => this.body.replaceChildren(...elements.flat(Infinity).filter(Boolean));
+    keepFocus(this.body, draw, () => this.body.querySelector("h2"));
   }
 }

@@ -3,7 +3,7 @@
 import { Admin } from "./admin.js";
 import { Failure, forget, hasToken, logout, request } from "./api.js";
 import { Chat } from "./chat.js";
-import { $, ask, h, icon, iconButton, toast } from "./dom.js";
+import { $, ask, h, icon, iconButton, keepFocus, toast } from "./dom.js";
 import { number, switchLanguage, t } from "./i18n.js";
 import { account, enter } from "./login.js";
 import { closePanel } from "./passage.js";
@@ -97,8 +97,8 @@ async function signOut() {
 }
 
 function go(hash) {
-  if (location.hash === hash || (!location.hash && hash === "#/")) arrive();
-  else location.hash = hash;
+  if (location.hash !== hash && (location.hash || hash !== "#/")) history.pushState(null, "", hash);
+  arrive(); // at once, where `hashchange` comes later: what is focused next has to be in the page
 }
 
 function fresh() {
@@ -114,6 +114,15 @@ function arrive() {
   show();
 }
 
+/** Puts a view in place. One that is there stays: to put it in anew would take the focus from it. */
+function present(view) {
+  const before = $("main").firstElementChild;
+  if (before === view) return;
+  const held = before?.contains(document.activeElement);
+  $("main").replaceChildren(view);
+  if (held) $("heading").focus();
+}
+
 /** Shows what the address asks for. */
 async function show() {
   const [, view, name] = location.hash.split("/");
@@ -121,10 +130,10 @@ async function show() {
   document.body.classList.toggle("administering", administering);
   admin.leave();
   if (administering) {
-    $("main").replaceChildren(admin.element);
+    present(admin.element);
     admin.open(name || "releases");
   } else {
-    $("main").replaceChildren(chat.element);
+    present(chat.element);
     const id = view === "s" ? decodeURIComponent(name ?? "") : null;
     if (id && id !== chat.session) {
       try {
@@ -155,15 +164,16 @@ function showBar() {
   const administering = document.body.classList.contains("administering");
   $("heading").textContent = t(administering ? "admin" : "chat");
   document.title = `${t(administering ? "admin" : "chat")} – Data Alchemy`;
-  $("tools").replaceChildren(
+  // By their ids the focus stays on them, whatever they are called by now.
+  keepFocus($("tools"), () => $("tools").replaceChildren(
     badge(),
     me.role === "admin"
-      ? h("a", { class: "button plain", href: administering ? chat.home : "#/admin/releases" }, icon(administering ? "chat" : "gear"), h("span", { class: "wide-only" }, t(administering ? "chat" : "admin")))
+      ? h("a", { id: "to-view", class: "button plain", href: administering ? chat.home : "#/admin/releases" }, icon(administering ? "chat" : "gear"), h("span", { class: "wide-only" }, t(administering ? "chat" : "admin")))
       : "",
-    h("button", { type: "button", class: "plain", lang: document.documentElement.lang === "zh" ? "en" : "zh", on: { click: switchLanguage } }, t("language")),
-    iconButton("sun", t(`theme_${theme}`), nextTheme),
-    iconButton("help", t("shortcuts"), help, { class: "icon keyboard" }),
-  );
+    h("button", { id: "to-language", type: "button", class: "plain", lang: document.documentElement.lang === "zh" ? "en" : "zh", on: { click: switchLanguage } }, t("language")),
+    iconButton("sun", t(`theme_${theme}`), nextTheme, { id: "to-theme" }),
+    iconButton("help", t("shortcuts"), help, { id: "to-help", class: "icon keyboard" }),
+  ));
 }
 
 function badge() {
@@ -180,7 +190,6 @@ function badge() {
 
 /** Looks what serves, and whether anything does. */
 async function look() {
-  const before = JSON.stringify(ready);
   try {
     ready = await (await fetch("/readyz")).json(); // 503 has the same body
     $("banner").hidden = true;
@@ -189,7 +198,10 @@ async function look() {
     $("banner").textContent = t("offline");
     $("banner").hidden = false;
   }
-  if (JSON.stringify(ready) !== before) showBar();
+  // Of what it said, times among it, only what the badge shows is looked at, and nothing else is drawn anew.
+  const before = $("tools").querySelector(".badge");
+  const now = badge();
+  if (!now.isEqualNode(before)) before?.replaceWith(now);
 }
 
 window.addEventListener("online", look);
@@ -200,7 +212,6 @@ function nextTheme() {
   localStorage.setItem("theme", theme);
   showTheme();
   showBar();
-  document.querySelector(`#tools [aria-label="${CSS.escape(t(`theme_${theme}`))}"]`)?.focus();
 }
 
 function showTheme() {

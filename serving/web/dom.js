@@ -57,6 +57,22 @@ export function iconButton(name, label, onclick, attributes = {}) {
 
 export const $ = (id) => document.getElementById(id);
 
+const CONTROLS = "a, button, input, select, textarea, [tabindex]";
+const called = (control) => control.getAttribute("aria-label") ?? (control.name || control.textContent);
+
+/**
+ * Draws `box` anew by `draw` and leaves the focus where it was: the control that had it is known again by its
+ * id, or else by what it is called. Where it is gone or disabled, what `instead()` gives has the focus.
+ */
+export function keepFocus(box, draw, instead = () => null) {
+  const had = document.activeElement;
+  const held = had !== box && box.contains(had);
+  draw();
+  if (!held || box.contains(had)) return;
+  const same = (one) => !one.disabled && (had.id ? one.id === had.id : one.localName === had.localName && called(one) === called(had));
+  ([...box.querySelectorAll(CONTROLS)].find(same) ?? instead())?.focus();
+}
+
 /** Says something to screen readers, once and without haste. */
 export function announce(text) {
   $("live").textContent = text;

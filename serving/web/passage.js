@@ -62,18 +62,23 @@ export async function openLineage(answerId) {
   });
 }
 
-/** Whether something was open. The focus goes back to what opened it. */
+/** Whether something was open. Focus that was in it goes back to what opened it. */
 export function closePanel() {
   const panel = $("passage");
   if (panel.hidden) return false;
+  const held = panel.contains(document.activeElement) || document.activeElement === document.body;
   panel.hidden = true;
   again = null;
   document.body.classList.remove("reading");
-  if (opener?.isConnected) opener.focus();
+  if (held) (opener?.isConnected ? opener : $("main")).focus();
   return true;
 }
 
-document.addEventListener("language", () => again?.());
+document.addEventListener("language", () => {
+  const before = document.activeElement; // the button that changes the language, pressed again to change it back
+  again?.();
+  if (before.isConnected) before.focus();
+});
 
 async function fill(title, content) {
   const panel = $("passage");

@@ -1,7 +1,7 @@
 // The list of conversations beside the chat. Where the service keeps none, the chat goes on without.
 
 import { Failure, open, request } from "./api.js";
-import { $, ask, field, h, icon, iconButton, toast } from "./dom.js";
+import { $, ask, field, h, icon, iconButton, keepFocus, toast } from "./dom.js";
 import { t } from "./i18n.js";
 
 const path = (id) => `/api/sessions/${encodeURIComponent(id)}`;
@@ -48,7 +48,7 @@ export class Sessions {
   show() {
     const rows = this.rows.filter((row) => row.messages > 0);
     const note = !this.kept ? t("no_history") : rows.length ? null : t("none_yet");
-    $("sessions").replaceChildren(
+    const draw = () => $("sessions").replaceChildren(
       note ? h("p", { class: "quiet" }, note) : h("ul", {}, rows.map((row) => this.showRow(row))),
       rows.length && this.kept
         ? h("div", { class: "row" },
@@ -56,15 +56,16 @@ export class Sessions {
             iconButton("trash", t("forget_all"), () => this.forgetAll()))
         : "",
     );
+    keepFocus($("sessions"), draw, () => $("new"));
   }
 
   showRow(row) {
     const title = row.title || t("untitled");
     const named = (name) => `${t(name)}: ${title}`;
     return h("li", { class: "session" },
-      h("a", { href: `#/s/${encodeURIComponent(row.id)}`, title, "aria-current": row.id === this.current ? "page" : null }, title),
-      iconButton("edit", named("rename"), () => this.rename(row)),
-      iconButton("trash", named("remove"), () => this.remove(row)));
+      h("a", { id: `open-${row.id}`, href: `#/s/${encodeURIComponent(row.id)}`, title, "aria-current": row.id === this.current ? "page" : null }, title),
+      iconButton("edit", named("rename"), () => this.rename(row), { id: `rename-${row.id}` }),
+      iconButton("trash", named("remove"), () => this.remove(row), { id: `remove-${row.id}` }));
   }
 
   async rename(row) {

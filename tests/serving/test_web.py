@@ -182,9 +182,6 @@ def test_a_person_logs_in_asks_opens_the_citation_and_rates_the_answer_for_the_n
 
 
 def test_everything_is_reached_by_the_keyboard(service: Service, browser: Browsing) -> None:
-    def focused(page: Any) -> str:
-        return str(page.evaluate("document.activeElement.textContent || document.activeElement.id"))
-
     def steps(page: Any) -> None:
         press = page.keyboard.press
         page.locator("input[name=username]").wait_for()
@@ -205,7 +202,7 @@ def test_everything_is_reached_by_the_keyboard(service: Service, browser: Browsi
                 break
         press("Enter")
         page.locator("aside mark").wait_for()
-        assert focused(page) == "Passage 1"
+        assert focused(page) == "passage-title"
         press("Escape")
         page.locator("aside").wait_for(state="hidden")
         assert page.evaluate("document.activeElement.matches('button.chip')")
@@ -220,6 +217,118 @@ def test_everything_is_reached_by_the_keyboard(service: Service, browser: Browsi
         assert focused(page) == "question"
 
     browser.visit(service, steps)
+
+
+def focused(page: Any) -> str:
+    """The id of what has the focus, or else what it says."""
+    return str(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+
+
+def test_the_focus_stays_while_the_page_looks_what_serves(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> str:
+        log_in(page)
+        page.locator(".badge", has_text=service.http.get("/readyz").json()["release"][:8]).wait_for()
+        badge = page.locator(".badge").element_handle()
+        page.get_by_role("button", name="Keyboard shortcuts").focus()
+        for _ in range(2):
+            with page.expect_response("**/readyz") as looked:
+                page.evaluate("dispatchEvent(new Event('online'))")  # as every 15 s
+            looked.value.finished()
+        assert badge.evaluate("(element) => element.isConnected")  # times differ, what it shows does not
+        problem = {**looked.value.json(), "problems": {"cache": "it is away"}}
+        page.route("**/readyz", lambda route: route.fulfill(json=problem))
+        page.evaluate("dispatchEvent(new Event('online'))")
+        page.locator(".badge", has_text="1 problems").wait_for()
+        return str(page.evaluate("document.activeElement.title"))
+
+    assert browser.visit(service, steps) == "Keyboard shortcuts"
+
+
+def test_the_focus_stays_where_the_page_draws_anew(service: Service, browser: Browsing) -> None:
+    def steps(page: Any) -> None:
+        press = page.keyboard.press
+        log_in(page, "root")
+        ask(page)
+        row = page.locator(".session")
+        row.get_by_role("button", name="Rename").focus()
+        press("Enter")
+        page.get_by_label("Title").fill("Retries")
+        press("Enter")
+        row.get_by_role("link", name="Retries").wait_for()
+        assert focused(page).startswith("rename-")
+        page.locator("#to-theme").focus()
+        press("Enter")
+        page.get_by_role("button", name="Theme: light").wait_for()
+        assert focused(page) == "to-theme"
+        page.get_by_role("button", name="Source 1").first.click()
+        page.locator("aside mark").wait_for()
+        page.locator("#to-language").focus()
+        press("Enter")
+        page.get_by_role("heading", name="来源").wait_for()
+        page.get_by_role("heading", name="原文 1").wait_for()
+        assert focused(page) == "to-language"
+        press("Enter")
+        page.get_by_role("heading", name="Sources").wait_for()
+        assert focused(page) == "to-language"
+        page.locator("#to-view").focus()
+        press("Enter")
+        page.get_by_role("heading", name="Releases").wait_for()
+        assert focused(page) == "to-view"
+        page.get_by_role("link", name="Health").focus()
+        press("Enter")
+        page.get_by_role("heading", name="Health").wait_for()
+        assert focused(page) == "to-health"
+        page.get_by_role("button", name="Reload").focus()
+        with page.expect_response("**/readyz"):
+            press("Enter")
+        page.locator(".section:not([aria-busy])").wait_for()
+        assert focused(page) == "Reload"
+        press("/")
+        assert focused(page) == "question"
+        press("Tab")
+        press("Shift+Tab")
+        row.get_by_role("button", name="Delete").focus()
+        press("n")
+        page.get_by_role("heading", name="What would you like to know?").wait_for()
+        assert focused(page) == "question"
+        row.get_by_role("button", name="Delete").focus()
+        press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Delete").focus()
+        press("Enter")
+        page.get_by_text("Your conversations will be listed here.").wait_for()
+        assert focused(page) == "new"  # the list is empty
+
+    browser.visit(service, steps)
+
+
+def test_a_run_that_is_watched_leaves_what_is_typed_alone(service: Service, browser: Browsing) -> None:
+    watched = "5c0e7f6e-41a0-4cf1-9a43-0a2f0f5f3f4e"
+    step = {"name": "cleaned_corpus", "status": "STARTED", "started": 1.0, "ended": None, "assets": []}
+    run = {"id": watched, "status": "STARTED", "started": 1.0, "ended": None, "steps": [step], "errors": []}
+    looks = 0
+
+    def look(route: Any) -> None:
+        nonlocal looks
+        looks += 1
+        row = {**step, "name": f"look_{looks}"}
+        route.fulfill(json={"run": {**run, "steps": [row]}, "url": "http://dagster.example/", "done": False})
+
+    def steps(page: Any) -> tuple[str, str]:
+        page.clock.install()
+        log_in(page, "root")
+        page.route("**/api/jobs/*", look)
+        page.goto(f"{service.url}/#/admin/cycle")
+        field = page.get_by_label("Watch a run by its id")
+        field.fill(watched)
+        page.keyboard.press("Enter")
+        page.get_by_text("look_1").wait_for()
+        field.fill("abc")
+        for n in (2, 3):
+            page.clock.run_for(2000)
+            page.get_by_text(f"look_{n}").wait_for()
+        return field.input_value(), str(page.evaluate("document.activeElement.name"))
+
+    assert browser.visit(service, steps) == ("abc", "run")
 
 
 def test_a_hostile_document_runs_and_loads_nothing(
