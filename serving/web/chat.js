@@ -79,6 +79,7 @@ export class Chat {
 
   /** Shows a stored conversation. Throws Failure. */
   async open(id) {
+    this.stop();
     const session = await request("GET", `/api/sessions/${encodeURIComponent(id)}`);
     this.clear();
     this.session = id;
@@ -112,8 +113,11 @@ export class Chat {
     this.down();
     try {
       if (this.session === null) {
-        this.session = await this.sessions.begin();
-        if (this.session) history.replaceState(null, "", this.home);
+        const begun = await this.sessions.begin();
+        abort.signal.throwIfAborted(); // another conversation may be shown by now
+        this.session = begun;
+        this.sessions.choose(begun);
+        if (begun) history.replaceState(null, "", this.home);
       }
       const body = this.session ? { question, session: this.session } : { question };
       for await (const event of askStream(body, abort.signal)) {

@@ -19,8 +19,7 @@ export class Sessions {
   /** The id of a new conversation, or null where none is kept. */
   async begin() {
     try {
-      this.current = (await request("POST", "/api/sessions", {})).id;
-      return this.current;
+      return (await request("POST", "/api/sessions", {})).id;
     } catch (error) {
       if (!(error instanceof Failure) || error.status === 401) throw error;
       this.kept = false;

@@ -451,6 +451,45 @@ def test_conversations_are_kept_renamed_opened_again_and_deleted(service: Servic
     browser.visit(service, steps)
 
 
+@pytest.mark.parametrize("first", ["POST", "GET"])
+def test_a_conversation_that_begins_late_takes_over_no_other(
+    service: Service, browser: Browsing, first: str
+) -> None:
+    waiting: dict[str, Any] = {}  # by method: beginning a conversation, opening one
+
+    def steps(page: Any) -> tuple[str, str, str]:
+        log_in(page)
+        ask(page)
+        shown = page.url
+        kept = shown.rsplit("/", 1)[1]
+        page.get_by_role("button", name="New conversation").click()
+        page.get_by_role("heading", name="What would you like to know?").wait_for()
+
+        def hold(route: Any) -> None:
+            method, of_one = route.request.method, route.request.url.endswith(kept)
+            if method in waiting or (method == "GET" and not of_one):
+                route.continue_()
+            else:
+                waiting[method] = route
+
+        page.route(re.compile(rf"/api/sessions(/{kept})?$"), hold)
+        with page.expect_request("**/api/sessions"):
+            page.locator("#question").fill("Who is late?")
+            page.keyboard.press("Enter")
+        with page.expect_request(f"**/api/sessions/{kept}"):
+            page.locator(".session").get_by_role("link", name=QUESTION).click()
+        for method in (first, *({"GET", "POST"} - {first})):
+            with page.expect_response(lambda r, method=method: r.request.method == method) as late:
+                waiting[method].continue_()
+            late.value.finished()
+        page.locator(".asked", has_text=QUESTION).wait_for()
+        with page.expect_request("**/api/chat") as asked:
+            ask(page, "And then?")
+        return page.url.removeprefix(shown), asked.value.post_data_json["session"].removeprefix(kept), kept
+
+    assert browser.visit(service, steps)[:2] == ("", "")
+
+
 def test_an_admin_promotes_rolls_back_and_adds_users_and_is_asked_each_time(
     service: Service, knowledge: Knowledge, browser: Browsing
 ) -> None:
