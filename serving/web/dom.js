@@ -85,6 +85,24 @@ export function toast(text, kind = "") {
   setTimeout(() => note.remove(), 6000);
 }
 
+/** Puts text into the clipboard; whether that worked. */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Over plain HTTP there is no `navigator.clipboard`; what is selected in a field can be copied all the same.
+    const before = document.activeElement;
+    const source = h("textarea", { class: "unseen", readonly: true, value: text });
+    document.body.append(source);
+    source.select();
+    const copied = document.execCommand("copy");
+    source.remove();
+    before.focus();
+    return copied;
+  }
+}
+
 /** Asks in a modal dialog. `fields` are labeled controls with names. Gives the values, or null when canceled. */
 export function ask({ title, text = [], fields = [], yes, no, danger = false }) {
   return new Promise((resolve) => {

@@ -89,6 +89,7 @@ const WORDS = {
   bad: ["Bad answer", "回答有误"],
   copy: ["Copy the answer", "复制回答"],
   copied: ["Copied", "已复制"],
+  not_copied: ["The browser does not let the page copy. Select the answer and copy it yourself.", "浏览器不允许复制，请选中回答后自行复制。"],
   lineage: ["Where this answer comes from", "回答的来历"],
   finalist: ["written by {name}", "由 {name} 撰写"],
   finalist_extractive: ["quoted from the documents", "直接引用文档"],

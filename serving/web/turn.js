@@ -1,7 +1,7 @@
 // One question and its answer: a record of what was told so far, and the elements that show it.
 
 import { Failure, request } from "./api.js";
-import { announce, ask, field, h, icon, iconButton, toast, unitsAt } from "./dom.js";
+import { announce, ask, copyText, field, h, icon, iconButton, toast, unitsAt } from "./dom.js";
 import { duration, known, t } from "./i18n.js";
 import { render } from "./markdown.js";
 import { openLineage, openPassage } from "./passage.js";
@@ -208,8 +208,9 @@ export class Turn {
 
   async copy() {
     const sources = [...new Map(this.citations.map((one) => [one.number, one])).values()];
-    await navigator.clipboard.writeText([this.text, ...sources.map((one) => `[${one.number}] ${one.title} ${one.url}`.trim())].join("\n"));
-    toast(t("copied"));
+    const text = [this.text, ...sources.map((one) => `[${one.number}] ${one.title} ${one.url}`.trim())].join("\n");
+    if (await copyText(text)) toast(t("copied"));
+    else toast(t("not_copied"), "warn");
   }
 
   async correct() {

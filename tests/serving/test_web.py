@@ -425,6 +425,30 @@ def test_a_stream_that_breaks_goes_on_with_what_was_missed(service: Service, bro
     assert last == "1"
 
 
+def test_an_answer_is_copied_without_the_clipboard_that_plain_http_lacks(
+    service: Service, browser: Browsing
+) -> None:
+    def steps(page: Any) -> str:
+        log_in(page)
+        ask(page)
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        copy = page.get_by_role("button", name="Copy the answer")
+        copy.click()
+        page.get_by_text("Copied", exact=True).wait_for()
+        assert copy.evaluate("(element) => element === document.activeElement")
+        page.locator("#question").focus()
+        page.keyboard.press("Control+V")
+        pasted: str = page.locator("#question").input_value()
+        page.evaluate("document.execCommand = () => false")
+        copy.click()
+        page.locator(".toast.warn", has_text="does not let the page copy").wait_for()
+        return pasted
+
+    pasted = browser.visit(service, steps)
+    assert "The ALPHA gateway retries three times." in pasted
+    assert pasted.endswith("[1] jira:ALPHA-1 https://jira.example/jira:ALPHA-1")
+
+
 def test_conversations_are_kept_renamed_opened_again_and_deleted(service: Service, browser: Browsing) -> None:
     def steps(page: Any) -> None:
         log_in(page)
