@@ -235,6 +235,7 @@ function help() {
 }
 
 function key(event) {
+  if (event.isComposing) return; // the key is the input method's: its Esc takes back characters
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") {
     if (document.body.classList.contains("listing")) {

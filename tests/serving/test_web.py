@@ -403,6 +403,31 @@ def test_a_stopped_answer_is_stopped_in_the_service_too(
         going.set()
 
 
+def test_an_escape_that_an_input_method_takes_stops_no_answer(
+    service: Service, knowledge: Knowledge, browser: Browsing
+) -> None:
+    going = threading.Event()
+    knowledge.behavior.search = lambda _: going.wait(60)
+    escape = "(field, isComposing) => field.dispatchEvent(new KeyboardEvent('keydown', "
+    escape += "{ key: 'Escape', isComposing, bubbles: true }))"
+
+    def steps(page: Any) -> list[str]:
+        log_in(page)
+        page.locator("#question").fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.locator(".steps .active", has_text="Retrieving").wait_for()
+        phases = []
+        for composing in (True, False):
+            page.locator("#question").evaluate(escape, composing)
+            phases.append(page.locator(".turn").get_attribute("data-phase"))
+        return phases
+
+    try:
+        assert browser.visit(service, steps) == ["streaming", "stopped"]
+    finally:
+        going.set()
+
+
 def test_a_stream_that_breaks_goes_on_with_what_was_missed(service: Service, browser: Browsing) -> None:
     ann = service.as_person("ann")
     answered = service.http.post("/api/chat", json={"question": QUESTION}, headers=ann).json()
