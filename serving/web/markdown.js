@@ -21,11 +21,12 @@ const INLINE = new RegExp(
   "g",
 );
 const FENCE = /^\s*(```|~~~)\s*(\S*)/;
-const HEADING = /^(#{1,6})\s+(.*?)\s*#*$/;
+const HEADING = /^(#{1,6})\s+/;
 const RULE = /^\s*([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+/;
 const QUOTE = /^\s*>\s?/;
 const ROW = /^\s*\|.*\|\s*$/;
+const DEEPEST = 20; // quotes and lists in each other; what lies deeper is text, for the stack has an end
 const DELIMITER = /^\s*\|(?:\s*:?-+:?\s*\|)+\s*$/;
 
 /**
@@ -41,11 +42,13 @@ export function render(text, options = {}) {
     lines.push({ text: line, at });
     at += line.length + 1;
   }
-  return blocks(lines, { level: 3, marked: [], ...options });
+  return blocks(lines, { level: 3, marked: [], ...options, depth: 0 });
 }
 
 function blocks(lines, options) {
   const out = [];
+  const deeper = { ...options, depth: options.depth + 1 };
+  const nests = deeper.depth <= DEEPEST;
   for (let n = 0; n < lines.length; ) {
     const { text } = lines[n];
     let match;
@@ -58,22 +61,22 @@ function blocks(lines, options) {
       n = end < 0 ? lines.length : end + 1;
     } else if ((match = HEADING.exec(text))) {
       const tag = `h${Math.min(6, options.level + match[1].length - 1)}`;
-      out.push(h(tag, {}, inline(match[2], lines[n].at + text.indexOf(match[2], match[1].length), options)));
+      out.push(h(tag, {}, inline(unclosed(text.slice(match[0].length)), lines[n].at + match[0].length, options)));
       n += 1;
     } else if (RULE.test(text)) {
       out.push(h("hr"));
       n += 1;
-    } else if (QUOTE.test(text)) {
+    } else if (nests && QUOTE.test(text)) {
       const end = until(lines, n, (line) => !QUOTE.test(line.text));
-      out.push(h("blockquote", {}, blocks(lines.slice(n, end).map((line) => cut(line, QUOTE.exec(line.text)[0].length)), options)));
+      out.push(h("blockquote", {}, blocks(lines.slice(n, end).map((line) => cut(line, QUOTE.exec(line.text)[0].length)), deeper)));
       n = end;
     } else if (ROW.test(text) && n + 1 < lines.length && DELIMITER.test(lines[n + 1].text)) {
       const end = until(lines, n, (line) => !ROW.test(line.text));
       out.push(table(lines[n], lines.slice(n + 2, end), options));
       n = end;
-    } else if ((match = ITEM.exec(text))) {
+    } else if (nests && (match = ITEM.exec(text))) {
       const end = listEnd(lines, n, match[1].length);
-      out.push(list(lines.slice(n, end), match, options));
+      out.push(list(lines.slice(n, end), match, deeper));
       n = end;
     } else {
       const end = until(lines, n, (line, m) => m > n && (!line.text.trim() || starts(line.text)));
@@ -85,6 +88,14 @@ function blocks(lines, options) {
 }
 
 const starts = (text) => [FENCE, HEADING, RULE, QUOTE, ITEM].some((pattern) => pattern.test(text));
+
+/** A heading's words without the #s that may close it. By hand: a pattern would try every # for the end. */
+function unclosed(text) {
+  const words = text.trimEnd();
+  let end = words.length;
+  while (words[end - 1] === "#") end -= 1;
+  return end === 0 || /\s/.test(words[end - 1]) ? words.slice(0, end).trimEnd() : words; // "C#" ends in its own
+}
 
 function until(lines, from, ends) {
   const end = lines.findIndex((line, n) => n >= from && ends(line, n));

@@ -379,6 +379,56 @@ def test_a_hostile_document_runs_and_loads_nothing(
     assert all("evil.example" in text for _, _, text in seen["links"])
 
 
+RENDER = """async (text) => {
+    const { render } = await import("/static/markdown.js");
+    const box = document.createElement("div");
+    box.append(...render(text, { marked: [{ start: text.indexOf("marked"), end: text.indexOf("marked") + 6 }] }));
+    return {
+      text: box.textContent,
+      marked: [...box.querySelectorAll(".unsupported")].map((span) => span.textContent),
+      tags: [...box.querySelectorAll("*")].map((element) => element.localName),
+    };
+  }"""
+
+
+@pytest.mark.parametrize("mark", [">", "> "])
+def test_marks_that_nest_without_end_become_text(service: Service, browser: Browsing, mark: str) -> None:
+    def steps(page: Any) -> dict[str, Any]:
+        shown: dict[str, Any] = page.evaluate(RENDER, mark * 20_000 + "marked")
+        return shown
+
+    shown = browser.visit(service, steps)
+    assert shown["tags"].count("blockquote") <= 20
+    assert (shown["text"][-6:], shown["marked"]) == ("marked", ["marked"])
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("# marked ##", "marked"),
+        ("# marked #  ", "marked"),
+        ("#\t marked # one", "marked # one"),
+        ("# marked C#", "marked C#"),
+        ("# #", ""),
+        pytest.param("# " + "#" * 1_000_000 + " marked", "#" * 1_000_000 + " marked", id="many"),
+        pytest.param("# marked" + " #" * 500_000, "marked" + " #" * 499_999, id="many apart"),
+    ],
+)
+def test_a_heading_is_without_what_closes_it_however_long(
+    service: Service, browser: Browsing, line: str, text: str
+) -> None:
+    """In a time that grows with its length: what tries every # for the end does not return from the long ones."""
+
+    def steps(page: Any) -> dict[str, Any]:
+        shown: dict[str, Any] = page.evaluate(RENDER, line)
+        return shown
+
+    shown = browser.visit(service, steps)
+    assert shown["text"] == text
+    assert shown["tags"][0] == "h3"
+    assert shown["marked"] == ["marked"] * ("marked" in text)
+
+
 def test_a_stopped_answer_is_stopped_in_the_service_too(
     service: Service, knowledge: Knowledge, browser: Browsing
 ) -> None:
