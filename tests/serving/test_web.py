@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from alchemy.listing import list_raw
 from alchemy.records import Draft
-from alchemy.release import note_judgment
+from alchemy.release import ALIASES, note_judgment
 from alchemy.settings import CleanOptions
 from alchemy.sources.feedback import read
 from sensors.plan import plan
 from sensors.raw import seen
+from serving import coordinator, pipeline
+from serving.answer import Answer, Filters, Stage
+from serving.people.access import ROLES
 from serving.routes.pages import WEB
 from tests.serving.conftest import (
     PASSWORD,
@@ -382,7 +385,8 @@ def test_a_hostile_document_runs_and_loads_nothing(
 RENDER = """async (text) => {
     const { render } = await import("/static/markdown.js");
     const box = document.createElement("div");
-    box.append(...render(text, { marked: [{ start: text.indexOf("marked"), end: text.indexOf("marked") + 6 }] }));
+    const start = text.indexOf("marked");
+    box.append(...render(text, { marked: [{ start, end: start + 6 }] }));
     return {
       text: box.textContent,
       marked: [...box.querySelectorAll(".unsupported")].map((span) => span.textContent),
@@ -417,7 +421,7 @@ def test_marks_that_nest_without_end_become_text(service: Service, browser: Brow
 def test_a_heading_is_without_what_closes_it_however_long(
     service: Service, browser: Browsing, line: str, text: str
 ) -> None:
-    """In a time that grows with its length: what tries every # for the end does not return from the long ones."""
+    """In linear time: what tries every # for the end does not come back from the long ones."""
 
     def steps(page: Any) -> dict[str, Any]:
         shown: dict[str, Any] = page.evaluate(RENDER, line)
@@ -744,16 +748,111 @@ def test_the_page_is_kept_asked_about_again_and_may_load_nothing_from_elsewhere(
     assert not re.search(r"\bstyle=|<style|\son\w+=|<script(?! type=\"module\" src=)", page.text)
 
 
-def test_every_word_of_the_page_is_in_the_dictionary_in_both_languages() -> None:
+def test_every_word_of_the_page_is_in_the_dictionary_in_both_languages_and_no_other() -> None:
     words = (WEB / "i18n.js").read_text(encoding="utf-8")
-    known = set(re.findall(r"^  (\w+): \[", words, re.M))
+    known = re.findall(r"^  (\w+): \[", words, re.M)
     pairs = re.findall(r"^  \w+: \[\s*\"(.+?)\",\s+\"(.+?)\",?\s*\]", words, re.M)
-    used = {
-        name
-        for path in Path(WEB).glob("*.js")
-        for name in re.findall(r"\bt\(\"(\w+)\"", path.read_text(encoding="utf-8"))
-    }
-    assert used <= known
-    assert len(pairs) == len(known)
+    assert set(known) == {word for path in sorted(WEB.glob("*.js")) for word in words_of(path)}
+    assert len(pairs) == len(known) == len(set(known))
     for english, chinese in pairs:
         assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese))
+
+
+def test_an_answer_that_another_model_wrote_says_that_the_first_one_did_not(
+    service: Service, browser: Browsing
+) -> None:
+    def steps(page: Any) -> str:
+        page.locator("input[name=username]").wait_for()
+        notice: str = page.evaluate(
+            """async () => {
+                 const { Turn } = await import("/static/turn.js");
+                 const turn = new Turn("?");
+                 turn.finish({ id: "a", answer: "", citations: [], degraded: ["fallback", "conversation"] });
+                 turn.show();
+                 return turn.element.querySelector(".notice").textContent;
+               }"""
+        )
+        return notice
+
+    without = "the first language model (another one wrote), the language model's reading of your question"
+    assert browser.visit(service, steps).startswith(f"Made without: {without}")
+
+
+def words_of(path: Path) -> Iterator[str]:
+    """The names of all words that a module of the page asks `t` for."""
+    code = path.read_text(encoding="utf-8")
+    for call in re.finditer(r"(?<!function )\bt\(", code):
+        argument = first_argument(code[call.end() :])
+        for choice in argument.split(" ? ")[-1].split(" : "):  # cond ? one : other
+            literal, prefix = re.fullmatch(r'"(\w+)"', choice), re.fullmatch(r"`(\w+)\$\{.+\}`", choice)
+            if literal:
+                yield literal[1]
+            elif prefix:
+                yield from (prefix[1] + name for name in names_after(prefix[1]))
+            else:
+                yield from names_in(path.name, choice, code)
+
+
+def first_argument(code: str) -> str:
+    depth = 0
+    for end, sign in enumerate(code):
+        if depth == 0 and sign in ",)":
+            return code[:end]
+        depth += (sign in "([{") - (sign in ")]}")
+    raise AssertionError(code[:80])
+
+
+def names_after(prefix: str) -> set[str]:
+    """What follows a prefix in the names of words: lists of the service, and two of the page's own."""
+
+    def quoted(file: str, line: str) -> set[str]:
+        (row,) = re.findall(line, (WEB / file).read_text(encoding="utf-8"))
+        return set(re.findall(r"\w+", row))
+
+    made_before = get_args(Answer.model_fields["cached"].annotation)
+    return {
+        "d_": degraded,
+        "r_": lambda: named("output.py", r'_(?:without|noted)\("(\w+)"'),
+        "f_": lambda: set(Filters.model_fields),
+        "cached_": lambda: {name for kind in made_before for name in get_args(kind)},
+        "role_": lambda: set(ROLES),
+        "theme_": lambda: quoted("app.js", r"THEMES = \[(.+)\];"),
+        "e_": lambda: quoted("api.js", r"const known = \[(.+)\]\.includes"),
+    }[prefix]()
+
+
+def names_in(file: str, variable: str, code: str) -> set[str]:
+    """What a variable in `t(variable)` can be."""
+    written = {
+        ("admin-releases.js", "name"): r'(?:pairs|changes)\("(\w+)"',
+        ("admin-releases.js", "word"): r'\["\w+", "(\w+)"\]',
+        ("admin-users.js", "word"): r'named\("(\w+)"',
+        ("admin.js", "one"): r"(\w+): \w+Page\b",
+        ("app.js", "name"): r'"(k_\w+)"',
+        ("sessions.js", "name"): r'named\("(\w+)"',
+        ("turn.js", "name"): r'\["(\w+)", answer\.\w+\]',
+    }
+    told = {
+        ("admin-releases.js", "name"): set(ALIASES),
+        ("admin-releases.js", "row.event"): named("../alchemy/release.py", r'note_event\(.+?, "(\w+)"'),
+        ("turn.js", "stage"): set(get_args(Stage)),
+        ("turn.js", "data.stage"): set(get_args(Stage)),
+    }
+    place = (file, variable)
+    assert place in written or place in told, f"say here what {variable} of {file} can be"
+    found = set(re.findall(written[place], code)) if place in written else set()
+    return found | told.get(place, set())
+
+
+def degraded() -> set[str]:
+    """What an answer can say that it went without: as the code names it, and as it is documented."""
+    ways = r'(?:lacks\(|lacking\.append\(|\.degraded = (?:self\.degraded or )?)"(\w+)"'
+    documented = re.findall(r"^    (\w+) {2,}\S", f"{pipeline.__doc__}\n{coordinator.__doc__}", re.M)
+    return named("*.py", ways) | set(documented)
+
+
+def named(files: str, pattern: str) -> set[str]:
+    """What the pattern finds in files of the service."""
+    found = {name for path in WEB.parent.glob(files) for name in re.findall(pattern, path.read_text("utf-8"))}
+    assert found
+    return found
