@@ -655,6 +655,49 @@ def test_a_reader_has_no_administration(service: Service, browser: Browsing) -> 
     assert browser.visit(service, steps) == 0
 
 
+@pytest.mark.parametrize(("name", "turns"), [("cora", 0), ("ann", 1)])
+def test_who_signs_in_next_sees_nothing_of_who_was_there_before(
+    service: Service, browser: Browsing, name: str, turns: int
+) -> None:
+    def steps(page: Any) -> tuple[int, int]:
+        log_in(page)
+        ask(page)
+        page.locator(".session").wait_for()
+        root = service.as_person("root")
+        service.http.patch("/api/users/ann", json={"password": PASSWORD}, headers=root)  # ends ann's login
+        page.locator("#question").fill("Am I still here?")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").get_by_text("Your session has ended").wait_for()
+        assert not page.locator("#app").is_visible()
+        log_in(page, name)
+        page.locator(".who b", has_text=name).wait_for()
+        page.locator(".session" if turns else "#sessions .quiet").wait_for()
+        browser.problems.clear()  # the browser itself reports the 401
+        return page.locator(".asked", has_text=QUESTION).count(), page.locator(".session").count()
+
+    assert browser.visit(service, steps) == (turns, turns)
+
+
+def test_a_login_outlives_a_service_that_is_away(service: Service, browser: Browsing) -> None:
+    away = {"error": {"code": "unavailable", "message": "the state server is away"}}
+
+    def steps(page: Any) -> None:
+        log_in(page)
+        page.route("**/api/auth/refresh", lambda route: route.fulfill(status=503, json=away))
+        page.route("**/api/chat", lambda route: route.fulfill(status=401, json=away))  # the token has expired
+        page.locator("#question").fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.locator(".notice.warn", has_text="the state server is away").wait_for()
+        page.reload()
+        page.get_by_role("alert").get_by_text("the state server is away").wait_for()
+        page.unroute_all()
+        page.reload()
+        ask(page)  # without a new login
+        browser.problems.clear()  # the browser itself reports 401 and 503
+
+    browser.visit(service, steps)
+
+
 def test_nothing_is_wider_than_a_phone(service: Service, browser: Browsing) -> None:
     wide = (
         "[...document.querySelectorAll('#app *')].filter((e) => !e.closest('.scroll, .tabs, #side, .unseen') "
