@@ -12,6 +12,7 @@ export class Chat {
     this.turns = [];
     this.session = null;
     this.abort = null;
+    this.acts = 0; // clearing, opening, asking: what was done last is shown, whatever comes late
     this.log = h("div", { class: "log" });
     this.input = h("textarea", { id: "question", rows: "1", maxlength: "4000", autocomplete: "off" });
     this.button = h("button", { class: "send", type: "submit" });
@@ -71,16 +72,25 @@ export class Chat {
 
   /** Begins a new conversation. */
   clear() {
+    this.acts += 1;
     this.stop();
     this.turns = [];
     this.session = null;
     this.show();
   }
 
-  /** Shows a stored conversation. Throws Failure. */
+  /** Shows a stored conversation, unless something else is done meanwhile. Throws Failure. */
   async open(id) {
+    const act = (this.acts += 1);
     this.stop();
-    const session = await request("GET", `/api/sessions/${encodeURIComponent(id)}`);
+    let session;
+    try {
+      session = await request("GET", `/api/sessions/${encodeURIComponent(id)}`);
+    } catch (error) {
+      if (act !== this.acts) return;
+      throw error;
+    }
+    if (act !== this.acts) return;
     this.clear();
     this.session = id;
     this.log.replaceChildren();
@@ -102,6 +112,7 @@ export class Chat {
   async send(text) {
     const question = text.trim();
     if (!question || this.abort) return;
+    this.acts += 1;
     this.input.value = "";
     this.grow();
     const turn = new Turn(question, (again) => this.send(again));
@@ -117,8 +128,8 @@ export class Chat {
         abort.signal.throwIfAborted(); // another conversation may be shown by now
         this.session = begun;
         this.sessions.choose(begun);
-        if (begun) history.replaceState(null, "", this.home);
       }
+      if (this.session) history.replaceState(null, "", this.home);
       const body = this.session ? { question, session: this.session } : { question };
       for await (const event of askStream(body, abort.signal)) {
         const near = this.near();

@@ -121,6 +121,12 @@ def ask(page: Any, question: str = QUESTION) -> None:
     page.locator("[data-phase=done]").last.wait_for()
 
 
+def until(page: Any, check: Callable[[], object]) -> None:
+    """Returns when `check` holds, which what the page asks for brings about."""
+    while not check():
+        page.wait_for_timeout(20)
+
+
 def test_a_person_logs_in_asks_opens_the_citation_and_rates_the_answer_for_the_next_cycle(
     service: Service, knowledge: Knowledge, browser: Browsing
 ) -> None:
@@ -576,11 +582,11 @@ def test_a_conversation_that_begins_late_takes_over_no_other(
                 waiting[method] = route
 
         page.route(re.compile(rf"/api/sessions(/{kept})?$"), hold)
-        with page.expect_request("**/api/sessions"):
-            page.locator("#question").fill("Who is late?")
-            page.keyboard.press("Enter")
-        with page.expect_request(f"**/api/sessions/{kept}"):
-            page.locator(".session").get_by_role("link", name=QUESTION).click()
+        page.locator("#question").fill("Who is late?")
+        page.keyboard.press("Enter")
+        until(page, lambda: "POST" in waiting)
+        page.locator(".session").get_by_role("link", name=QUESTION).click()
+        until(page, lambda: "GET" in waiting)
         for method in (first, *({"GET", "POST"} - {first})):
             with page.expect_response(lambda r, method=method: r.request.method == method) as late:
                 waiting[method].continue_()
@@ -591,6 +597,43 @@ def test_a_conversation_that_begins_late_takes_over_no_other(
         return page.url.removeprefix(shown), asked.value.post_data_json["session"].removeprefix(kept), kept
 
     assert browser.visit(service, steps)[:2] == ("", "")
+
+
+def test_a_conversation_that_opens_late_takes_over_no_question_and_no_other(
+    service: Service, browser: Browsing
+) -> None:
+    waiting: list[Any] = []
+
+    def steps(page: Any) -> list[list[str]]:
+        log_in(page)
+        ask(page)
+        kept = page.url.rsplit("/", 1)[1]
+        shown = []
+
+        def come() -> None:
+            with page.expect_response(f"**/api/sessions/{kept}") as late:
+                waiting.pop().continue_()
+            late.value.finished()
+            page.evaluate("0")  # what it does has been done
+            shown.append(page.locator(".asked").all_text_contents())
+
+        def hold(route: Any) -> None:
+            waiting.append(route)
+
+        page.route(f"**/api/sessions/{kept}", hold)
+        page.reload()
+        until(page, lambda: waiting)
+        ask(page, "Who was faster?")
+        come()
+        page.get_by_role("button", name="New conversation").click()
+        page.locator(".session").get_by_role("link", name=QUESTION).click()
+        until(page, lambda: waiting)
+        page.locator(".session").get_by_role("link", name="Who was faster?").click()
+        page.locator("[data-phase=done]").wait_for()
+        come()
+        return shown
+
+    assert browser.visit(service, steps) == [["You asked: Who was faster?"]] * 2
 
 
 def test_an_admin_promotes_rolls_back_and_adds_users_and_is_asked_each_time(
