@@ -7,12 +7,12 @@ disappears only where its grammar is certain, that is next to an auxiliary, a pr
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
 from serving.caching import rewording
-from serving.caching.clause import Clause, complement, in_order, joined, nouns, swapped
+from serving.caching.clause import Clause, in_order, joined, nouns, owned
 from serving.caching.english_words import (
     ASKS,
     AUXILIARIES,
@@ -20,13 +20,13 @@ from serving.caching.english_words import (
     BREAK,
     DETERMINERS,
     DO,
-    GENITIVE,
     HAVE,
-    IMPERSONAL,
     LINKS,
     MODALS,
     PAST,
     PREPOSITIONS,
+    PRONOUNS,
+    QUANTIFIERS,
     base,
     is_gerund,
     is_participle,
@@ -36,26 +36,28 @@ from serving.caching.english_words import (
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _OTHER_SCRIPT = re.compile(r"[^\x00-\u024f]")
-_HOW_TO = frozenset(("how", "where", "who", "which"))  # asks for instructions, whoever follows them
-_SAME_LINK = {"when": "if", "whenever": "if"}
+_IN_FRONT = frozenset("if when whenever while because although though unless once".split())  # noqa: SIM905
+_UNBOUND = frozenset("why when where how whether".split())  # noqa: SIM905
+_SPANS = frozenset("period interval timeout duration lifetime".split())  # noqa: SIM905
 _BOUNDS = frozenset(("maximum", "minimum"))
 _ADVERBS = frozenset("still already always also usually often never ever automatically".split())  # noqa: SIM905
+_AFTER_VERB = frozenset("double twice once again too".split())  # noqa: SIM905
+_FIRST_PERSON = frozenset("i my me mine we us our ours".split())  # noqa: SIM905
+_CONTACTS = frozenset("contact call ask talk".split())  # noqa: SIM905
+_PATIENTS = {"i": "@me", "we": "@us", "you": "you"}
 
 
 def clauses(text: str) -> tuple[Clause, ...]:
-    """The clauses of an English question in NFKC, sorted; () where nothing is asked about."""
+    """The clauses of an English question in NFKC; () where nothing is asked about."""
     tokens = words_of(text)
-    found = [clause for part in _parts(tokens) if (clause := _clause(*part)) != Clause()]
-    # "After a restart, how long does it take?": the phrase belongs to the question that it precedes.
-    loose = [c for c in found if c == Clause(phrases=c.phrases)]
-    main = next((c for c in found if c.asks), None)
-    if main:  # "The app shows P-17, what now?" says what "if the app shows P-17" says
-        found = [replace(c, link="if") if not c.asks and not c.link and c.words[2:] else c for c in found]
-    if main and loose:
-        phrases = main.phrases + tuple(phrase for clause in loose for phrase in clause.phrases)
-        found = [c for c in found if c not in loose and c is not main]
-        found.append(replace(main, phrases=tuple(sorted(phrases))))
-    return tuple(sorted(found))
+    mine = sum(token in _FIRST_PERSON for token in tokens)
+    found = list(_parts(tokens))
+    if len(found) == 1 and found[0][0] in {"if", "whether"}:  # I wonder if X is Y
+        return (_clause("", ["whether", *found[0][1]], mine),)
+    if len(found) == 1 and found[0][1][:1] == ["the"]:  # tell me the X
+        found = [("", ["what", "is", *found[0][1]])]
+    parts = [_clause(*part, mine) for part in found]
+    return _ordered(tuple(clause for clause in parts if clause != Clause()))
 
 
 def reads(text: str) -> bool:
@@ -70,46 +72,84 @@ def wording(text: str) -> str:
     return " ".join(words_of(text))
 
 
+def _ordered(found: tuple[Clause, ...]) -> tuple[Clause, ...]:
+    """A question and one other clause, which may stand in front or behind; more stay as they are."""
+    if len(found) != 2:
+        return found
+    front, main = found if not _is_question(found[0]) else found[::-1]
+    if not _is_question(main):
+        return found
+    if front == Clause(phrases=front.phrases):  # "After a restart, how long does it take?"
+        return (replace(main, phrases=main.phrases + front.phrases),)
+    # "The app shows P-17, what now?" says what "if the app shows P-17" says
+    stated = front is found[0] and not front.link and len(front.words) > 2
+    if _asks_what_to_do(main) and (stated or front.link == "when"):
+        return main, replace(front, link="if")
+    return (main, front) if front.link in _IN_FRONT else found
+
+
+def _is_question(clause: Clause) -> bool:
+    return bool(clause.asks) and not clause.link
+
+
+def _asks_what_to_do(clause: Clause) -> bool:
+    """What happens, what do I do, who do I call: there, when is if. (I know when it failed, not if.)"""
+    if "past" in clause.marks or clause.phrases:
+        return False
+    does = clause.acts == ("do",) and not clause.words
+    return clause.asks == "consequence" or does or (clause.asks == "who" and {*clause.acts} <= _CONTACTS)
+
+
 def _parts(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The clauses' tokens, each with the word that links it to the rest."""
-    link, part, several = "", list[str](), BREAK in tokens
+    link, part = "", list[str]()
     for i, token in enumerate(tokens):
-        after = tokens[i + 1] if i + 1 < len(tokens) else ""
-        leads = all(word in PREPOSITIONS | GENITIVE for word in part)
+        leads = all(word in PREPOSITIONS or word == "of" for word in part)
         if token == BREAK:
             yield link, part
             link, part = "", []
-        elif token in LINKS and (
-            not leads or token not in ASKS or (token in _SAME_LINK and several and after not in AUXILIARIES)
-        ):
+        elif token in LINKS and (not leads or token not in ASKS or _is_condition(tokens, i)):
             if part or link:
                 yield link, part
-            link, part = _SAME_LINK.get(token, token), []
+            link, part = token, []
         else:
             part.append(token)
     yield link, part
 
 
-def _clause(link: str, tokens: list[str]) -> Clause:
-    """One clause; see the module's docstring for what may move."""
-    lead = list(takewhile((PREPOSITIONS | GENITIVE).__contains__, tokens))
+def _is_condition(tokens: Sequence[str], at: int) -> bool:
+    """Whether this "when" begins "When a tag is retired, is it deleted?" and not "When is it deleted?"."""
+    if tokens[at] != "when" or at or BREAK not in tokens or tokens[1:2] == [] or tokens[1] in AUXILIARIES:
+        return False
+    main = [*tokens[tokens.index(BREAK) + 1 :], "", ""]
+    return main[0] in AUXILIARIES or (
+        main[0] in ASKS and (main[0] == "consequence" or main[1] in AUXILIARIES)
+    )
+
+
+def _clause(link: str, tokens: list[str], mine: int) -> Clause:
+    """One clause; see the module's docstring for what may move. `mine` counts words of the first person."""
+    lead = list(takewhile(lambda word: word in PREPOSITIONS or word == "of", tokens))
     if tokens[len(lead) : len(lead) + 1] == [] or tokens[len(lead)] not in ASKS:
         lead = []
     asks, rest = _asked(tokens[len(lead) :])
-    lead_phrases = tuple((word,) for word in lead)
     at = next((i for i in range(len(rest)) if _is_auxiliary(rest, i)), None)
     if asks and rest[:1] in (["to"], ["by"]):
         clause = _act(rest[1:], gerund=rest[0] == "by")
+        if asks == "how" and clause.acts:
+            clause = replace(clause, marks=("@i",))
+    elif at is None and asks == "how many" and rest[-1:] and rest[-1] in _BOUNDS:  # at most how many X per Y
+        clause = nouns(rest[:-1], {"be", rest[-1]})
     elif at is None:
         clause = _plain(rest)
     else:
         if not asks and not link and at == 0:
             asks = "whether"
-        clause, asks = _auxiliary(asks, rest[:at], rest[at], rest[at + 1 :])
+        clause, asks = _auxiliary(asks, rest[:at], rest[at], rest[at + 1 :], mine)
     marks = set(clause.marks)
-    if (asks == "how" and clause.acts) or marks & _BOUNDS:
-        marks.discard("can")  # how can I, how do I, how to; how many can I at most
-    phrases = tuple(sorted((*clause.phrases, *lead_phrases)))
+    if marks & _BOUNDS:
+        marks.discard("can")  # how many can I at most
+    phrases = clause.phrases + tuple((word,) for word in lead)
     return replace(clause, link=link, asks=asks, marks=tuple(sorted(marks)), phrases=phrases)
 
 
@@ -118,29 +158,52 @@ def _is_auxiliary(tokens: Sequence[str], at: int) -> bool:
     if tokens[at] not in HAVE or at == 0:
         return tokens[at] in AUXILIARIES
     after = tokens[at + 1] if at + 1 < len(tokens) else ""
-    return is_participle(after) or after in IMPERSONAL | _ADVERBS | {"been", "not"}
+    return is_participle(after) or after in PRONOUNS | _ADVERBS | {"been", "not"}
 
 
 def _asked(tokens: list[str]) -> tuple[str, list[str]]:
     """The question word, with the adjective of "how old", and what follows it."""
     if tokens[:2] == ["number", "of"] and tokens[2:3] and tokens[2].endswith("s"):
         return "how many", tokens[2:]
-    if not tokens or tokens[0] not in ASKS:
+    if not tokens or tokens[0] not in ASKS | {"whether"}:
         return "", tokens
     first, rest = tokens[0], tokens[1:]
-    grammar = AUXILIARIES | IMPERSONAL | DETERMINERS | {"to", "by", BREAK}
+    grammar = AUXILIARIES | PRONOUNS | DETERMINERS - {"many", "few"} | {"to", "by", BREAK}
     if first == "how" and rest and rest[0] not in grammar:
         return f"how {rest[0]}", rest[1:]
+    if first == "which" and rest and rest[0] in BE:
+        return "which one", rest
     return ("which" if first == "what" else first), rest
 
 
-def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) -> tuple[Clause, str]:
+def _auxiliary(
+    asks: str, before: list[str], auxiliary: str, rest: list[str], mine: int
+) -> tuple[Clause, str]:
     """A clause with an auxiliary: what stands before it, the auxiliary, what stands after it."""
     marks = set[str]()
     for edge, words in ((0, before), (-1, rest)):
         if asks.startswith("how ") and words and words[edge] in _BOUNDS:
             marks.add(words.pop(edge))
-    before = swapped(before)
+    if not PREPOSITIONS.intersection(before):
+        before = owned(before)
+
+    if asks in _UNBOUND and before and not AUXILIARIES.intersection([*before, *rest]):
+        before, rest = [], _inverted(before, rest)  # how come X is Y, why is X Y
+    if (
+        auxiliary in DO
+        and rest.count("must") == 1
+        and rest[0] not in {*PRONOUNS, "must"}
+        and "not" not in rest
+    ):
+        auxiliary, rest = "must", [word for word in rest if word != "must"]  # does X have to, must X
+        marks |= {"past"} if auxiliary == "did" else set()
+    if (
+        auxiliary not in BE
+        and asks not in {"", "whether"}
+        and "not" not in rest[:1]
+        and rest[:1] not in (["i"], ["we"], ["you"])
+    ):
+        rest = _negated(rest)
 
     def take(word: str) -> None:
         if word in PAST:
@@ -148,22 +211,23 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
         if word in MODALS:
             marks.add(MODALS[word])
 
-    negations = int(rest[:1] == ["not"])
-    rest = rest[negations:]
-    pronoun = rest[0] if rest and rest[0] in IMPERSONAL else ""
-    if pronoun:
-        rest = rest[1:]
+    outer = rest[:1] == ["not"]
+    rest = rest[outer:]
+    pronoun = rest[0] if rest and rest[0] in PRONOUNS else ""
+    rest = rest[bool(pronoun) :]
     # "Could I" is a polite "can I"; what the gateway could do is another matter.
     take("can" if pronoun and auxiliary == "could" else auxiliary)
-    while rest and (rest[0] == "not" or rest[0] in _ADVERBS or (pronoun and rest[0] in MODALS)):
-        if rest[0] in MODALS:
-            take(rest[0])
-        elif rest[0] == "not":
-            negations += 1
-        else:
-            marks.add(rest[0])
-        rest = rest[1:]
-    marks.update(["not", "twice"][:negations])
+    if outer:  # "Can't I leave?" is not "Can I not leave?"
+        marks.add("not outside" if asks == "whether" else "not")
+    run = list(
+        takewhile(lambda word: word == "not" or word in _ADVERBS or (pronoun and word in MODALS), rest)
+    )
+    rest = rest[len(run) :]
+    if "not" in run:  # not always, always not; not must, which is no must not
+        marks.add(" ".join(run) if not outer else f"not {' '.join(run)}")
+    else:
+        for word in run:
+            take(word) if word in MODALS else marks.add(word)
     be = auxiliary in BE
     inner = next((i for i, word in enumerate(rest) if word in {"be", "been"}), None)
     if not be and inner is not None and (inner == 0 or not pronoun):
@@ -176,62 +240,130 @@ def _auxiliary(asks: str, before: list[str], auxiliary: str, rest: list[str]) ->
     ):
         return in_order([*before, auxiliary, *([pronoun] if pronoun else []), *rest], marks), asks
     if be:
-        patient = ["@me"] if pronoun in {"i", "we"} else [pronoun] if pronoun else []
-        return _been(asks, before, patient + rest, marks)
-    if pronoun and rest:
-        if auxiliary in HAVE:
-            marks.add("perfect")
-        mine = ["@i"] if pronoun == "i" else []
-        if rest[0] in {"have", "get"}:  # do we have X, is there X; what I have is another matter
-            return nouns([*before, *(mine or ["there"]), *rest[1:]], marks | {"be"}), asks
-        if auxiliary in DO and asks not in _HOW_TO and rest[0] != "need":
-            before = [*mine, *before]  # whether I pay or we do; what anybody needs is needed
-        acted = _act([rest[0], *joined(before, rest[1:])])
-        if pronoun in {"i", "you"} and asks in _HOW_TO:
-            # What I should do is what I do, and where I can is where I do.
-            marks -= {"should", "can"} if asks == "where" else {"should"}
-        return replace(acted, marks=(*marks, *acted.marks)), asks
-    if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
-        asks = asks if asks == "how many" else "which"
-        owned = [*rest[:-1], *before, *filter(None, [attribute])]
-        return nouns(owned, marks | {"be"}), asks
-    if asks == "how long" and rest and rest[-1] == "take" and is_gerund(rest[0]):
-        acted = _act(rest[:-1], gerund=True)
-        return replace(acted, marks=(*marks, *acted.marks)), asks
+        patient = [_PATIENTS[pronoun]] if pronoun else []
+        return _been(asks, before, patient + rest, marks, mine)
     if auxiliary in HAVE:
         marks.add("perfect")
+    if pronoun and rest:
+        if rest[0] == "have" and (pronoun != "you" or not mine):
+            # do we have X, is there X; what I have is another matter
+            there = "@i" if pronoun == "i" else "there"
+            return nouns([*before, there, *rest[1:]], marks | {"be"}), asks
+        acted = _act([rest[0], *joined(before, rest[1:])])
+        marks = _doer(pronoun, asks, acted, marks, mine)
+        return replace(acted, marks=tuple(sorted(marks))), asks
+    if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
+        asks = asks if asks == "how many" else "which"
+        subject = rest[1:-1] if attribute == "meaning" and rest[0] in {"a", "an"} else rest[:-1]
+        return nouns([*subject, *before, *filter(None, [attribute])], marks | {"be"}), asks
+    if asks == "how long" and rest and rest[-1] == "take" and is_gerund(rest[0]):
+        acted = _act(rest[:-1], gerund=True)
+        return replace(acted, marks=(*sorted(marks), *acted.marks)), asks
     return in_order(joined(before, rest), marks), asks
 
 
-def _been(asks: str, before: list[str], rest: list[str], marks: set[str]) -> tuple[Clause, str]:
+def _inverted(subject: list[str], rest: list[str]) -> list[str]:
+    """The order of a question: "not" stays behind the auxiliary."""
+    negation = rest[:1] == ["not"]
+    return [*rest[:negation], *subject, *rest[negation:]]
+
+
+def _negated(rest: list[str]) -> list[str]:
+    """ "Why does X not do" as "why doesn't X do", but for all X: not all of them is another matter."""
+    if rest.count("not") != 1 or QUANTIFIERS.intersection(rest):
+        return rest
+    at = rest.index("not")
+    return (
+        rest if _before_noun(rest[at - 1]) or rest[at - 1] == "to" else ["not", *rest[:at], *rest[at + 1 :]]
+    )
+
+
+def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: int) -> set[str]:
+    """The marks of what somebody does, with who does it where that matters.
+
+    It does not where "we" or "you" stand for nobody: in how, where and how often it is done, why and when it
+    was, and in what is a policy ("do we encrypt backups"). Which invoices we pay are not those that are paid.
+    What I can do can be done; where "my" is in the question, "you" and "I" are two.
+    """
+    (verb,) = acted.acts
+    modal = {*MODALS.values(), "not outside"}.intersection(marks) - {"will"}
+    addressed = mine > (pronoun != "you")
+    if pronoun == "i":
+        if asks in {"how", "where"}:
+            return {*marks, "@i"} - {"can", "should"}
+        if _is_advice(asks, acted):
+            return {*marks, "@i"} - {"should"}
+        anybody = not addressed and (modal or verb == "need")
+    else:
+        tables = rewording.english()
+        adjunct = asks in {"how", "where", "how long", "how often"} or (asks == "how much" and verb == "pay")
+        event = asks in {"why", "when"} and bool({"past", "will"}.intersection(marks))
+        anybody = not modal and (adjunct or event or verb in tables.policies)
+        anybody = anybody and not (pronoun == "you" and addressed)
+    return {*marks} if anybody else {*marks, f"@{pronoun}"}
+
+
+def _is_advice(asks: str, acted: Clause) -> bool:
+    """What should I do, whom should I contact: what I do and whom I contact."""
+    if asks == "who":
+        return {*acted.acts} <= _CONTACTS
+    return asks == "which" and acted.acts == ("do",) and not acted.words
+
+
+def _been(asks: str, before: list[str], rest: list[str], marks: set[str], mine: int) -> tuple[Clause, str]:
     """A clause with a form of "be": done, doing, or simply being."""
     end = next((i for i, t in enumerate(rest) if t in PREPOSITIONS - {"in", "on", "at"}), None)
+    by = rest.index("by") if rest.count("by") == 1 else 0
+    end = by if by and is_participle(rest[by - 1]) else end
     done = [
         i
         for i, token in enumerate(rest[:end])
         if is_participle(token) and (i == 0 or not _before_noun(rest[i - 1]))
     ]
-    if done:
+    if done and _is_verb(rest[done[-1] + 1 :]):
         at = done[-1]
         verb, patient, after = base(rest[at]), rest[:at], rest[at + 1 :]
-        while patient and patient[-1] in _ADVERBS | {"not"}:
-            word = patient.pop()
-            marks.add("twice" if word in marks else word)
+        if "not" not in patient or not QUANTIFIERS.intersection([*before, *patient]):
+            tail = list(takewhile(lambda word: word == "not" or word in _ADVERBS, reversed(patient)))[::-1]
+            patient = patient[: len(patient) - len(tail)]
+            if "not" in tail:
+                marks.add(" ".join(tail))
+            else:
+                marks.update(tail)
         if after == ["by"]:  # which Y is X done by
             return in_order([*before, verb, *patient], marks), asks
+        if after[:1] == ["by"] and before and not patient:  # which X is done by Y: which X does Y do
+            return in_order(joined(before, [*after[1:], verb]), marks), asks
         if after[:1] == ["by"]:  # X is done by Y: Y does X
             return in_order([*after[1:], verb, *joined(before, patient)], marks), asks
-        patient = joined(before, [*patient, *complement(after)])
-        return replace(nouns(patient, marks, verb), acts=(verb,)), asks
-    if rest[:1] == ["@me"] and is_gerund(rest[1] if rest[1:] else ""):
+        if (asks == "how" and "can" in marks) or (asks == "where" and {"can", "should"} & marks):
+            marks = marks - {"can", "should"} | {"@i"} if not mine else marks
+        said = joined(before, patient) if patient else before
+        manner = after[:1] and after[0] not in PREPOSITIONS and not PREPOSITIONS.intersection(said)
+        return replace(nouns([*said, *after] if manner else joined(said, after), marks), acts=(verb,)), asks
+    if rest[:1] and rest[0] in _PATIENTS.values() and is_gerund(rest[1] if rest[1:] else ""):
+        pronoun = next(word for word, patient in _PATIENTS.items() if patient == rest[0])
         acted = _act([rest[1], *joined(before, rest[2:])], gerund=True)
-        return replace(acted, marks=(*marks, *acted.marks)), asks
+        marks = _doer(pronoun, asks, acted, marks | {"ing"}, mine)
+        return replace(acted, marks=tuple(sorted(marks))), asks
+    if asks == "how long" and not before and owned(rest)[-1:] and owned(rest)[-1] in _SPANS:
+        return nouns(rest, marks | {"be"}), "which"  # how long is the period, what is the period
     if rest and asks and is_gerund(rest[0]):
         return in_order([*before, base(rest[0]), *rest[1:]], marks), asks
     adjective = asks.removeprefix("how ")
     if adjective != asks and not before and (attribute := rewording.english().attributes.get(adjective)):
         return nouns([*rest, attribute], marks | {"be"}), "which"
-    return nouns(joined(before, rest), marks | {"be"}), asks
+    said = joined(before, rest)
+    if asks == "which" and said[:1] in (["a"], ["an"]) and not {*PREPOSITIONS, "of", "'s"}.intersection(said):
+        said = [*said[1:], "meaning"]  # what is a geofence, what does geofence mean
+    return nouns(said, marks | {"be"}), asks
+
+
+def _is_verb(after: Sequence[str]) -> bool:
+    """Whether a participle is the verb, by what follows: "are files deleted", not "are deleted files"."""
+    if after and (after[0].endswith("ly") or after[0] in _AFTER_VERB):
+        after = after[1:]
+    return not after or after[0] in PREPOSITIONS
 
 
 def _act(tokens: list[str], *, gerund: bool = False) -> Clause:
@@ -239,7 +371,7 @@ def _act(tokens: list[str], *, gerund: bool = False) -> Clause:
     if not tokens or (gerund and not is_gerund(tokens[0])):
         return in_order(tokens, set())
     verb = base(tokens[0]) if gerund else same(tokens[0])
-    return replace(nouns(complement(tokens[1:]), set(), verb), acts=(verb,))
+    return replace(nouns(tokens[1:], set()), acts=(verb,))
 
 
 def _plain(tokens: list[str]) -> Clause:
@@ -251,11 +383,13 @@ def _plain(tokens: list[str]) -> Clause:
 
 
 def _before_noun(word: str) -> bool:
-    return word in DETERMINERS | PREPOSITIONS | GENITIVE | {"and", "or"}
+    return word in DETERMINERS | PREPOSITIONS | {"and", "or", "of", "'s"}
 
 
 def _attribute(asks: str, before: Sequence[str], verb: str) -> str | None:
     """The noun of "what does X <verb>"; None where that is no way to ask for a noun."""
-    if asks not in {"which", "how much", "how long", "how many"} or (verb == "have" and not before):
+    if asks not in {"which", "how much", "how long", "how many"}:
+        return None
+    if (verb == "have" and asks != "how many") or (verb == "mean" and before):
         return None
     return rewording.english().predicates.get(verb)
