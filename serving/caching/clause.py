@@ -37,10 +37,11 @@ def in_order(tokens: Sequence[str], marks: Iterable[str]) -> Clause:
 
 
 def owned(tokens: Sequence[str]) -> list[str]:
-    """A noun phrase, where a property stands behind what has it: "version of Kafka" is "Kafka version".
+    """A noun phrase, where a property stands behind what has it: "size of X" is "X's size".
 
-    Only the properties of the table: the criticism of the vendor is not the vendor's, the user limit is not
-    that of a user, and to notify customers of outages is not to notify customers' outages.
+    Only the properties of the table: the criticism of the vendor is not the vendor's, and to notify customers
+    of outages is not to notify customers' outages. The master key is not the master's; but of what has a
+    name there is one only, so the Kafka version is Kafka's.
     """
     properties = rewording.english().properties
     groups: list[list[str]] = [[]]
@@ -49,18 +50,14 @@ def owned(tokens: Sequence[str]) -> list[str]:
             groups.append([])
         else:
             groups[-1].append(word)
-    *before, phrase = (_without_owner(group, properties) for group in groups)
+    *before, phrase = groups
     for group in reversed(before):
         belongs = group and phrase and "of" not in phrase and same(group[-1]) in properties
-        phrase = [*phrase, *group] if belongs else [*group, "of", *phrase]
+        phrase = [*phrase, "'s", *group] if belongs else [*group, "of", *phrase]
+    owner = phrase[: phrase.index("'s")] if phrase.count("'s") == 1 else []
+    if owner and same(phrase[-1]) in properties and any(not word.islower() for word in owner):
+        return [word for word in phrase if word != "'s"]
     return phrase
-
-
-def _without_owner(group: list[str], properties: frozenset[str]) -> list[str]:
-    """The group without the 's of "Kafka's version"."""
-    if group.count("'s") == 1 and same(group[-1]) in properties:
-        return [word for word in group if word != "'s"]
-    return group
 
 
 def _clause(

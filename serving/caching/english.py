@@ -38,12 +38,17 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _OTHER_SCRIPT = re.compile(r"[^\x00-\u024f]")
 _IN_FRONT = frozenset("if when whenever while because although though unless once".split())  # noqa: SIM905
 _UNBOUND = frozenset("why when where how whether".split())  # noqa: SIM905
+_ADJUNCTS = frozenset(("how", "where", "why", "when", "how long", "how often"))
 _SPANS = frozenset("period interval timeout duration lifetime".split())  # noqa: SIM905
 _BOUNDS = frozenset(("maximum", "minimum"))
 _ADVERBS = frozenset("still already always also usually often never ever automatically".split())  # noqa: SIM905
 _AFTER_VERB = frozenset("double twice once again too".split())  # noqa: SIM905
 _FIRST_PERSON = frozenset("i my me mine we us our ours".split())  # noqa: SIM905
 _CONTACTS = frozenset("contact call ask talk".split())  # noqa: SIM905
+_SAYING = frozenset(  # what stands in front may belong to what they say
+    """say said know think tell told ask claim promise plan expect believe decide assume report mean hope want
+    confirm guarantee ensure see show find learn agree check notice remember warn announce try""".split()  # noqa: SIM905
+)
 _PATIENTS = {"i": "@me", "we": "@us", "you": "you"}
 
 
@@ -80,16 +85,23 @@ def _ordered(found: tuple[Clause, ...]) -> tuple[Clause, ...]:
     if not _is_question(main):
         return found
     if front == Clause(phrases=front.phrases):  # "After a restart, how long does it take?"
-        return (replace(main, phrases=main.phrases + front.phrases),)
+        return (replace(main, phrases=front.phrases),) if _takes_a_phrase(main) else found
     # "The app shows P-17, what now?" says what "if the app shows P-17" says
     stated = front is found[0] and not front.link and len(front.words) > 2
     if _asks_what_to_do(main) and (stated or front.link == "when"):
         return main, replace(front, link="if")
-    return (main, front) if front.link in _IN_FRONT else found
+    may_move = front.link in _IN_FRONT and not _SAYING.intersection((*main.acts, *main.words))
+    return (main, front) if may_move else found
 
 
 def _is_question(clause: Clause) -> bool:
     return bool(clause.asks) and not clause.link
+
+
+def _takes_a_phrase(main: Clause) -> bool:
+    """Whether a phrase in front can belong to nothing but the verb: there is no object that could take it."""
+    subject_asked = main.asks.split()[0] in {"who", "which"}
+    return not (main.acts or main.phrases or main.words[2:] or subject_asked)
 
 
 def _asks_what_to_do(clause: Clause) -> bool:
@@ -97,7 +109,11 @@ def _asks_what_to_do(clause: Clause) -> bool:
     if "past" in clause.marks or clause.phrases:
         return False
     does = clause.acts == ("do",) and not clause.words
-    return clause.asks == "consequence" or does or (clause.asks == "who" and {*clause.acts} <= _CONTACTS)
+    return clause.asks == "consequence" or does or (clause.asks == "who" and _is_contact(clause))
+
+
+def _is_contact(clause: Clause) -> bool:
+    return bool(_CONTACTS.intersection(clause.acts))
 
 
 def _parts(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -138,10 +154,14 @@ def _clause(link: str, tokens: list[str], mine: int) -> Clause:
         clause = _act(rest[1:], gerund=rest[0] == "by")
         if asks == "how" and clause.acts:
             clause = replace(clause, marks=("@i",))
-    elif at is None and asks == "how many" and rest[-1:] and rest[-1] in _BOUNDS:  # at most how many X per Y
-        clause = nouns(rest[:-1], {"be", rest[-1]})
+    elif at is None and asks == "how many" and (bound := _BOUNDS.intersection((*rest[:1], *rest[-1:]))):
+        clause = nouns(
+            [word for word in rest if word not in bound], {"be", *bound}
+        )  # how many X per Y at most
     elif at is None:
-        clause = _plain(rest)
+        start = next((i for i, word in enumerate(rest) if i and word in {"a", "an", "the"}), 0)
+        # which port the broker listens on: which port does it
+        clause = _plain(joined(rest[:start], rest[start:]) if asks == "which" and start else rest)
     else:
         if not asks and not link and at == 0:
             asks = "whether"
@@ -187,7 +207,8 @@ def _auxiliary(
     if not PREPOSITIONS.intersection(before):
         before = owned(before)
 
-    if asks in _UNBOUND and before and not AUXILIARIES.intersection([*before, *rest]):
+    all_not = rest[:1] == ["not"] and QUANTIFIERS.intersection(before)
+    if asks in _UNBOUND and before and not all_not and not AUXILIARIES.intersection([*before, *rest]):
         before, rest = [], _inverted(before, rest)  # how come X is Y, why is X Y
     if (
         auxiliary in DO
@@ -197,13 +218,9 @@ def _auxiliary(
     ):
         auxiliary, rest = "must", [word for word in rest if word != "must"]  # does X have to, must X
         marks |= {"past"} if auxiliary == "did" else set()
-    if (
-        auxiliary not in BE
-        and asks not in {"", "whether"}
-        and "not" not in rest[:1]
-        and rest[:1] not in (["i"], ["we"], ["you"])
-    ):
-        rest = _negated(rest)
+    start = next((i for i, word in enumerate(before) if i and word in {"a", "an", "the"}), 0)
+    if asks == "how many" and start:  # the number of X a Y can do, how many X can a Y do
+        before, rest = before[:start], before[start:] + rest
 
     def take(word: str) -> None:
         if word in PAST:
@@ -218,7 +235,7 @@ def _auxiliary(
     # "Could I" is a polite "can I"; what the gateway could do is another matter.
     take("can" if pronoun and auxiliary == "could" else auxiliary)
     if outer:  # "Can't I leave?" is not "Can I not leave?"
-        marks.add("not outside" if asks == "whether" else "not")
+        marks.add("not outside" if asks == "whether" else "all not" if all_not else "not")
     run = list(
         takewhile(lambda word: word == "not" or word in _ADVERBS or (pronoun and word in MODALS), rest)
     )
@@ -228,6 +245,9 @@ def _auxiliary(
     else:
         for word in run:
             take(word) if word in MODALS else marks.add(word)
+    # The gateways are more than one; what holds for gateways holds for any.
+    plural = not pronoun and auxiliary in {"are", "were", "do", "have"} and "the" in [*before, *rest]
+    number = {"plural"} if plural else set[str]()
     be = auxiliary in BE
     inner = next((i for i, word in enumerate(rest) if word in {"be", "been"}), None)
     if not be and inner is not None and (inner == 0 or not pronoun):
@@ -241,7 +261,7 @@ def _auxiliary(
         return in_order([*before, auxiliary, *([pronoun] if pronoun else []), *rest], marks), asks
     if be:
         patient = [_PATIENTS[pronoun]] if pronoun else []
-        return _been(asks, before, patient + rest, marks, mine)
+        return _been(asks, before, patient + rest, marks, number, mine)
     if auxiliary in HAVE:
         marks.add("perfect")
     if pronoun and rest:
@@ -255,27 +275,17 @@ def _auxiliary(
     if rest and (attribute := _attribute(asks, before, rest[-1])) is not None:
         asks = asks if asks == "how many" else "which"
         subject = rest[1:-1] if attribute == "meaning" and rest[0] in {"a", "an"} else rest[:-1]
-        return nouns([*subject, *before, *filter(None, [attribute])], marks | {"be"}), asks
+        return nouns([*([attribute, "of"] if attribute else []), *subject, *before], marks | {"be"}), asks
     if asks == "how long" and rest and rest[-1] == "take" and is_gerund(rest[0]):
         acted = _act(rest[:-1], gerund=True)
         return replace(acted, marks=(*sorted(marks), *acted.marks)), asks
-    return in_order(joined(before, rest), marks), asks
+    return in_order(joined(before, rest), marks | number), asks
 
 
 def _inverted(subject: list[str], rest: list[str]) -> list[str]:
     """The order of a question: "not" stays behind the auxiliary."""
     negation = rest[:1] == ["not"]
     return [*rest[:negation], *subject, *rest[negation:]]
-
-
-def _negated(rest: list[str]) -> list[str]:
-    """ "Why does X not do" as "why doesn't X do", but for all X: not all of them is another matter."""
-    if rest.count("not") != 1 or QUANTIFIERS.intersection(rest):
-        return rest
-    at = rest.index("not")
-    return (
-        rest if _before_noun(rest[at - 1]) or rest[at - 1] == "to" else ["not", *rest[:at], *rest[at + 1 :]]
-    )
 
 
 def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: int) -> set[str]:
@@ -293,10 +303,11 @@ def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: 
             return {*marks, "@i"} - {"can", "should"}
         if _is_advice(asks, acted):
             return {*marks, "@i"} - {"should"}
-        anybody = not addressed and (modal or verb == "need")
+        possible = asks == "whether" and modal <= {"can"} and modal
+        anybody = not addressed and (possible or verb == "need" or (verb == "do" and modal))
     else:
         tables = rewording.english()
-        adjunct = asks in {"how", "where", "how long", "how often"} or (asks == "how much" and verb == "pay")
+        adjunct = asks in _ADJUNCTS - {"why", "when"} or (asks == "how much" and verb == "pay")
         event = asks in {"why", "when"} and bool({"past", "will"}.intersection(marks))
         anybody = not modal and (adjunct or event or verb in tables.policies)
         anybody = anybody and not (pronoun == "you" and addressed)
@@ -306,11 +317,13 @@ def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: 
 def _is_advice(asks: str, acted: Clause) -> bool:
     """What should I do, whom should I contact: what I do and whom I contact."""
     if asks == "who":
-        return {*acted.acts} <= _CONTACTS
+        return _is_contact(acted)
     return asks == "which" and acted.acts == ("do",) and not acted.words
 
 
-def _been(asks: str, before: list[str], rest: list[str], marks: set[str], mine: int) -> tuple[Clause, str]:
+def _been(
+    asks: str, before: list[str], rest: list[str], marks: set[str], number: set[str], mine: int
+) -> tuple[Clause, str]:
     """A clause with a form of "be": done, doing, or simply being."""
     end = next((i for i, t in enumerate(rest) if t in PREPOSITIONS - {"in", "on", "at"}), None)
     by = rest.index("by") if rest.count("by") == 1 else 0
@@ -332,12 +345,15 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str], mine: 
                 marks.update(tail)
         if after == ["by"]:  # which Y is X done by
             return in_order([*before, verb, *patient], marks), asks
-        if after[:1] == ["by"] and before and not patient:  # which X is done by Y: which X does Y do
-            return in_order(joined(before, [*after[1:], verb]), marks), asks
-        if after[:1] == ["by"]:  # X is done by Y: Y does X
-            return in_order([*after[1:], verb, *joined(before, patient)], marks), asks
+        if after.count("by") == 1:  # X is done in Z by Y: Y does X in Z
+            by = after.index("by")
+            agent, where = after[by + 1 :], after[:by]
+            if before and not patient:  # which X is done by Y: which X does Y do
+                return in_order(joined(before, [*agent, verb, *where]), marks), asks
+            return in_order([*agent, verb, *joined(before, patient), *where], marks), asks
         if (asks == "how" and "can" in marks) or (asks == "where" and {"can", "should"} & marks):
             marks = marks - {"can", "should"} | {"@i"} if not mine else marks
+        marks |= number if asks not in _ADJUNCTS else set()
         said = joined(before, patient) if patient else before
         manner = after[:1] and after[0] not in PREPOSITIONS and not PREPOSITIONS.intersection(said)
         return replace(nouns([*said, *after] if manner else joined(said, after), marks), acts=(verb,)), asks
@@ -347,16 +363,19 @@ def _been(asks: str, before: list[str], rest: list[str], marks: set[str], mine: 
         marks = _doer(pronoun, asks, acted, marks | {"ing"}, mine)
         return replace(acted, marks=tuple(sorted(marks))), asks
     if asks == "how long" and not before and owned(rest)[-1:] and owned(rest)[-1] in _SPANS:
-        return nouns(rest, marks | {"be"}), "which"  # how long is the period, what is the period
+        return nouns(rest, marks | number | {"be"}), "which"  # how long is the period, what is the period
     if rest and asks and is_gerund(rest[0]):
-        return in_order([*before, base(rest[0]), *rest[1:]], marks), asks
+        ing = set() if base(rest[0]) in rewording.english().lasting else {"ing"}
+        return in_order([*before, base(rest[0]), *rest[1:]], marks | number | ing), asks
     adjective = asks.removeprefix("how ")
     if adjective != asks and not before and (attribute := rewording.english().attributes.get(adjective)):
-        return nouns([*rest, attribute], marks | {"be"}), "which"
+        return nouns([attribute, "of", *rest], marks | number | {"be"}), "which"
     said = joined(before, rest)
-    if asks == "which" and said[:1] in (["a"], ["an"]) and not {*PREPOSITIONS, "of", "'s"}.intersection(said):
-        said = [*said[1:], "meaning"]  # what is a geofence, what does geofence mean
-    return nouns(said, marks | {"be"}), asks
+    bare = said[:1] and (said[0] not in DETERMINERS or said[0] in {"a", "an"})
+    if asks == "which" and bare and not {*PREPOSITIONS, "of", "'s", "|"}.intersection(said):
+        # What is (a) geofence, what does geofence mean; what is the retention is another matter.
+        said = ["meaning", "of", *said[said[0] in {"a", "an"} :]]
+    return nouns(said, marks | number | {"be"}), asks
 
 
 def _is_verb(after: Sequence[str]) -> bool:

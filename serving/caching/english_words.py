@@ -61,6 +61,7 @@ _AMOUNT = re.compile(r"(?P<coin>[$€£¥]?)(?P<number>[-+]?\d[\d.,]*)(?P<unit>%
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _KEY = re.compile(r"[A-Za-z]+-\d+")
 _ACRONYMS = re.compile(r"([A-Z]{2,})s")
+_GET = {"get": "be", "gets": "is", "got": "was"}
 _COINS = frozenset(("EUR", "USD", "eur", "usd", "euro", "euros"))
 BREAK = ","
 
@@ -169,7 +170,8 @@ def _without_frames(tokens: list[str]) -> list[str]:
             kept = kept[:-1]
         for size in range(min(tables.longest, len(kept) - 1), 0, -1):
             # One word alone may begin a name: a well pump, a question mark.
-            led = size > 1 or kept[1] == BREAK or kept[1] in ASKS | AUXILIARIES or (kept[1],) in tables.frames
+            sure = {BREAK, "the"} | ASKS | AUXILIARIES
+            led = size > 1 or kept[1] in sure or (kept[1],) in tables.frames
             if led and tuple(kept[:size]) in tables.frames:
                 kept = kept[size:]
                 break
@@ -190,8 +192,8 @@ def _rewritten(tokens: list[str]) -> list[str]:
         if token in {"min"} and i and found[i - 1][0].isdigit():
             found[i] = "minute"
         after = found[i + 1] if i + 1 < len(found) else ""
-        if token in {"get", "gets", "got"} and is_participle(after) and base(after) != after:
-            found[i] = "be"
+        if token in _GET and is_participle(after) and base(after) != after:
+            found[i] = _GET[token]
     return found
 
 

@@ -24,6 +24,7 @@ class Tables:
     properties: frozenset[str]  # of which "X's size", "X size" and "size of X" are one
     measures: frozenset[str]  # those of which "size for X" is, too
     policies: frozenset[str]  # what we do is done
+    lasting: frozenset[str]  # what is being done is done
     past: Mapping[str, str]  # irregular past forms and participles, to their verb
     foreign: frozenset[str]
     dropped: frozenset[str]
@@ -55,6 +56,7 @@ def english() -> Tables:
         frozenset(map(_root, (*rows["properties"], *rows["measures"]))),
         frozenset(map(_root, rows["measures"])),
         frozenset(words.get(stem(verb), stem(verb)) for verb in rows["policies"]),
+        frozenset(rows["lasting"]),
         {form: verb for verb, forms in rows["irregular"].items() for form in forms.split()},
         frozenset(rows["foreign"]),
         frozenset(rows["dropped"]),
