@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from serving.caching import rewording
-from serving.caching.english_words import PREPOSITIONS, same
+from serving.caching.english_words import PREPOSITIONS, is_plural, same
 from serving.caching.rewording import Words
 
 _SEAM = "|"
@@ -53,11 +53,18 @@ def owned(tokens: Sequence[str]) -> list[str]:
     *before, phrase = groups
     for group in reversed(before):
         belongs = group and phrase and "of" not in phrase and same(group[-1]) in properties
-        phrase = [*phrase, "'s", *group] if belongs else [*group, "of", *phrase]
-    owner = phrase[: phrase.index("'s")] if phrase.count("'s") == 1 else []
-    if owner and same(phrase[-1]) in properties and any(not word.islower() for word in owner):
-        return [word for word in phrase if word != "'s"]
+        own = group[group[:1] == ["the"] :]  # the size of X, X's size
+        phrase = [*phrase, "'s", *own] if belongs else [*group, "of", *phrase]
+    belongs = phrase and same(phrase[-1]) in properties and "of" not in phrase and phrase.count("'s") < 2
+    if belongs and any(word[:1].isupper() for word in phrase):
+        return [word for word in phrase if word not in {"'s", "the"}]
     return phrase
+
+
+def _anybodys(words: list[str]) -> list[str]:
+    """Our policy is the policy, our backups are backups."""
+    several = bool(words) and is_plural(words[-1])
+    return ["the" if word == "our" else word for word in words if word != "our" or not several]
 
 
 def _clause(
@@ -72,10 +79,7 @@ def _clause(
             parts.append(([word], []))
         else:
             parts[-1][1].append(word)
-    said = [
-        (*lead, *(same(word) for word in arranged(words) if word not in tables.dropped))
-        for lead, words in parts
-    ]
+    said = [(*lead, *map(same, _anybodys(arranged(words)))) for lead, words in parts]
     return Clause(marks=tuple(sorted(marks)), words=said[0], phrases=tuple(said[1:]))
 
 

@@ -30,6 +30,7 @@ from serving.caching.english_words import (
     base,
     is_gerund,
     is_participle,
+    is_plural,
     same,
     words_of,
 )
@@ -247,6 +248,8 @@ def _auxiliary(
             take(word) if word in MODALS else marks.add(word)
     # The gateways are more than one; what holds for gateways holds for any.
     plural = not pronoun and auxiliary in {"are", "were", "do", "have"} and "the" in [*before, *rest]
+    if asks == "where":  # "where can I find" has become "where is"
+        plural = any(is_plural(word) for word in [*takewhile(lambda t: t not in PREPOSITIONS, rest)][-1:])
     number = {"plural"} if plural else set[str]()
     be = auxiliary in BE
     inner = next((i for i, word in enumerate(rest) if word in {"be", "been"}), None)
@@ -301,7 +304,7 @@ def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: 
     if pronoun == "i":
         if asks in {"how", "where"}:
             return {*marks, "@i"} - {"can", "should"}
-        if _is_advice(asks, acted):
+        if _is_advice(asks, acted) and modal <= {"should"}:
             return {*marks, "@i"} - {"should"}
         possible = asks == "whether" and modal <= {"can"} and modal
         anybody = not addressed and (possible or verb == "need" or (verb == "do" and modal))
@@ -310,7 +313,7 @@ def _doer(pronoun: str, asks: str, acted: Clause, marks: Collection[str], mine: 
         adjunct = asks in _ADJUNCTS - {"why", "when"} or (asks == "how much" and verb == "pay")
         event = asks in {"why", "when"} and bool({"past", "will"}.intersection(marks))
         anybody = not modal and (adjunct or event or verb in tables.policies)
-        anybody = anybody and not (pronoun == "you" and addressed)
+        anybody = anybody and not (pronoun == "you" and (addressed or verb == "need"))
     return {*marks} if anybody else {*marks, f"@{pronoun}"}
 
 
@@ -343,9 +346,9 @@ def _been(
                 marks.add(" ".join(tail))
             else:
                 marks.update(tail)
-        if after == ["by"]:  # which Y is X done by
+        if after == ["by"] and patient:  # which Y is X done by
             return in_order([*before, verb, *patient], marks), asks
-        if after.count("by") == 1:  # X is done in Z by Y: Y does X in Z
+        if after.count("by") == 1 and after[-1] != "by":  # X is done in Z by Y: Y does X in Z
             by = after.index("by")
             agent, where = after[by + 1 :], after[:by]
             if before and not patient:  # which X is done by Y: which X does Y do

@@ -84,6 +84,10 @@ def same(word: str) -> str:
     return rewording.english().words.get(word, word)
 
 
+def is_plural(word: str) -> bool:
+    return word.islower() and word.endswith("s") and same(word) != word
+
+
 def base(word: str) -> str:
     """The verb of a participle or gerund."""
     verb = rewording.english().past.get(word, word)

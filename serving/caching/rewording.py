@@ -27,7 +27,6 @@ class Tables:
     lasting: frozenset[str]  # what is being done is done
     past: Mapping[str, str]  # irregular past forms and participles, to their verb
     foreign: frozenset[str]
-    dropped: frozenset[str]
     longest: int  # words of a frame or phrase
 
 
@@ -59,7 +58,6 @@ def english() -> Tables:
         frozenset(rows["lasting"]),
         {form: verb for verb, forms in rows["irregular"].items() for form in forms.split()},
         frozenset(rows["foreign"]),
-        frozenset(rows["dropped"]),
         max(map(len, (*phrases, *frames))),
     )
 

@@ -18,7 +18,7 @@ texts = st.text(max_size=200) | questions
 
 # Words whose exchange says nothing where a grammar allows it at all: "is X stored" is "is stored X".
 _FUNCTION = """
-a an the our is are was were be do does did has can should i we of and or please
+a an the our is are was were be do does did has can may must should i we of and or please
 """
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 
@@ -112,7 +112,8 @@ def test_two_words_that_change_places_make_another_question_unless_one_is_a_part
         words, meant = question.rstrip("?.").split(), meaning(question)
         for i in range(len(words)):
             for j in range(i + 1, len(words)):
-                if {words[i].lower(), words[j].lower()} & _FUNCTION_WORDS or words[i] == words[j]:
+                alike = words[i].rstrip("s") == words[j].rstrip("s")
+                if {words[i].lower(), words[j].lower()} & _FUNCTION_WORDS or alike:
                     continue
                 other = [*words]
                 other[i], other[j] = other[j], other[i]
