@@ -124,8 +124,8 @@ def test_two_words_that_change_places_make_another_question_unless_one_is_a_part
 
 
 def _may_move(word: str) -> bool:
-    """Participles ("are secrets stored", "are stored secrets"), dates, currencies, "not" with its verb."""
-    return bool(re.search(r"(?:ed|en|pt|ne|ot|aid|sent|run|reset)$|\d|n't|^EUR$", word))
+    """Participles ("are secrets stored", "are stored secrets"), dates, currencies, "not" and "never" with their verb."""
+    return bool(re.search(r"(?:ed|en|pt|ne|ot|aid|sent|run|reset)$|^n?ever$|\d|n't|^EUR$", word))
 
 
 def test_letters_are_compared_but_for_width_blanks_and_the_closing_mark() -> None:
