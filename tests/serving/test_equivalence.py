@@ -124,7 +124,7 @@ def test_two_words_that_change_places_make_another_question_unless_one_is_a_part
 
 
 def _may_move(word: str) -> bool:
-    """Participles ("are secrets stored", "are stored secrets"), dates, currencies, "not" and "never" with their verb."""
+    """Participles ("are secrets stored", "are stored secrets"), dates, currencies, "not" and "never"."""
     return bool(re.search(r"(?:ed|en|pt|ne|ot|aid|sent|run|reset)$|^n?ever$|\d|n't|^EUR$", word))
 
 
