@@ -212,7 +212,8 @@ def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
         term: math.log(1 + (len(spans) + 1) / (1 + count)) * (_IDENTIFIER if _DIGIT.search(term) else 1.0)
         for term, count in seen.items()
     }
-    fits = [_fit(span, asked, found, weight) for span, found in zip(spans, said, strict=True)]
+    above = {chunk: terms(f"{chunk.title} {chunk.section}") for chunk in {span.chunk for span in spans}}
+    fits = [_fit(asked, found, above[span.chunk], weight) for span, found in zip(spans, said, strict=True)]
     wants_number = bool(_ASKS_NUMBER.search(question))
     return [
         (0.3 + span.passage.relevance)
@@ -223,10 +224,8 @@ def _scores(question: str, spans: Sequence[_Span]) -> list[float]:
     ]
 
 
-def _fit(span: _Span, asked: set[str], found: set[str], weight: dict[str, float]) -> float:
-    """Share of the question that the sentence covers. What its title says already, it need not repeat."""
-    chunk = span.chunk
-    above = terms(f"{chunk.title} {chunk.section}")
+def _fit(asked: set[str], found: set[str], above: set[str], weight: dict[str, float]) -> float:
+    """Share of the question that the sentence covers. What stands above it, it need not repeat."""
     weigh = {term: weight[term] * (_ABOVE if term in above else 1.0) for term in asked}
     return sum(weigh[term] for term in asked & found) / (sum(weigh.values()) or 1.0)
 

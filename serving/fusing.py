@@ -4,6 +4,7 @@ What the model writes is filtered as it comes (`output`), its citations are look
 no cited passage supports are marked. Where it fails or cites nothing, quotes follow what it wrote.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -61,15 +62,16 @@ class Fusion:
             if self.text:
                 self.fell_back = model is not self.finalists.models[0]
                 break
+        # Both read all passages word by word, in threads: nobody else waits for it.
         if self.finalists.models:
-            self._judge()
+            await asyncio.to_thread(self._judge)
             if not self.degraded:
                 return
             if self.text:
                 seam = _broke_off(self.question, self.degraded == "finalist")
                 self.text += seam
                 yield seam
-        if quotes := self._quoted():
+        if quotes := await asyncio.to_thread(self._quoted):
             self.text += quotes
             yield quotes
 

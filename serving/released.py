@@ -2,7 +2,8 @@
 
 A request takes the bundle once, at its start, and uses nothing else: no answer mixes two releases. The
 follower looks at the aliases every second, loads a new release completely in a thread, then
-swaps one reference; a release that cannot be loaded leaves the old one serving. A bundle is closed when
+swaps one reference; a release that cannot be loaded leaves the old one serving, and is tried again, as is
+one that serves without some of its parts. A bundle is closed when
 the last request, and the last thread that still works for one, has let go of it.
 
 Knows nothing of HTTP and nothing of how a release is loaded (see `loading`).
@@ -155,9 +156,12 @@ class Follower:
             self.checked_at = time.time()
             if wanted is None:
                 self.problem = "no release is champion yet; run the full cycle or `alchemy promote`"
-            elif self._held and wanted == self._held.live.id and not (force and self._held.live.problems):
+                return
+            held = self._held if self._held and self._held.live.id == wanted else None
+            if held:
                 self.problem = None
-            elif force or wanted != self._failed or time.monotonic() >= self._retry_at:
+            due = force or wanted != self._failed or time.monotonic() >= self._retry_at
+            if due and (held is None or held.live.problems):
                 await self._swap(wanted)
 
     async def close(self) -> None:
@@ -178,10 +182,7 @@ class Follower:
         try:
             live = await self._in_thread(self._load, wanted)
         except Exception as error:
-            self._failures = self._failures + 1 if wanted == self._failed else 1
-            self._failed = wanted
-            pause = self._options.follow_s * 2 ** min(self._failures, 10)
-            self._retry_at = time.monotonic() + min(pause, self._options.load_retry_s)
+            self._try_again(wanted)
             self.problem = f"release {wanted} cannot be loaded: {type(error).__name__}: {error}"
             self._metrics.load_failures.inc()
             log.exception("release cannot be loaded", extra={"release": wanted})
@@ -192,10 +193,21 @@ class Follower:
         old, self._held = self._held, _Held(live, self._closed)
         if old:
             old.retire()
-        self.problem, self._failed, self._failures = None, "", 0
+        self.problem = None
+        if live.problems:  # it serves without those parts, which may be mended in the store
+            self._try_again(wanted)
+        else:
+            self._failed, self._failures = "", 0
         self._metrics.serving(wanted)
         self._metrics.load_seconds.observe(time.monotonic() - started)
         log.info("release serves", extra={"release": wanted, "seconds": time.monotonic() - started})
+
+    def _try_again(self, release_id: str) -> None:
+        """Some time later, and ever later the more often it fails."""
+        self._failures = self._failures + 1 if release_id == self._failed else 1
+        self._failed = release_id
+        pause = self._options.follow_s * 2 ** min(self._failures, 10)
+        self._retry_at = time.monotonic() + min(pause, self._options.load_retry_s)
 
     def _closed(self, live: Live) -> None:
         self._metrics.releases_held.dec()

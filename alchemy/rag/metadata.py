@@ -26,10 +26,19 @@ def cleaned(metadata: Mapping[str, Any], sanitizer: Sanitizer, most_bytes: int) 
     """
     if taken := sorted(set(RESERVED) & set(metadata)):
         raise BadInput(f"metadata: {', '.join(taken)} cannot be set; the service does")
+    _check_size(metadata, most_bytes)  # before the work
     masked = {key: _cleaned(key, value, sanitizer, _DEEPEST) for key, value in metadata.items()}
-    if (size := len(orjson.dumps(masked))) > most_bytes:
-        raise BadInput(f"metadata: {size} bytes are over {most_bytes}")
+    _check_size(masked, most_bytes)  # a pseudonym may be longer than what it stands for
     return masked
+
+
+def _check_size(metadata: Mapping[str, Any], most_bytes: int) -> None:
+    try:
+        size = len(orjson.dumps(metadata))
+    except TypeError:  # beyond 64 bits, or half of a surrogate pair
+        raise BadInput("metadata: a number or a character that JSON cannot keep") from None
+    if size > most_bytes:
+        raise BadInput(f"metadata: {size} bytes are over {most_bytes}")
 
 
 def _cleaned(key: str, value: Any, sanitizer: Sanitizer, levels: int) -> Any:

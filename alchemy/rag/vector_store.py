@@ -97,6 +97,7 @@ class VectorStore:
         self._writing = threading.RLock()
         # The form in this process is not made for threads.
         self._reading: AbstractContextManager[Any] = self._writing if embedded else nullcontext()
+        self._closing = threading.Event()
 
     @classmethod
     def connect(cls, url: str, api_key: str | None, timeout_s: float) -> "VectorStore":
@@ -162,6 +163,8 @@ class VectorStore:
             # Only what was there before: what another process writes meanwhile is not ours to delete.
             old = self._ids(name, document_id) - {str(point.id) for point in made}
             for start in range(0, len(made), _BATCH):
+                if self._closing.is_set():
+                    raise Unavailable("the service is stopping; send the document again")
                 self._client.upsert(name, made[start : start + _BATCH], wait=True)
             if old:
                 self._client.delete(name, models.PointIdsList(points=sorted(old)), wait=True)
@@ -200,8 +203,9 @@ class VectorStore:
         return hits[:k]
 
     def close(self) -> None:
-        """Ends the connections."""
-        with self._writing:
+        """Ends the connections; a document that is being stored keeps what it was before, too."""
+        self._closing.set()
+        with self._reading:
             self._client.close()
 
     def _scored(

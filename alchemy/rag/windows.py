@@ -4,7 +4,8 @@ Not for the corpus, whose chunker counts tokens and keeps sentences, headings an
 (`alchemy.text.chunking`). Every window is an exact span: `text[start:end]`.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 
 from alchemy.errors import BadInput
 
@@ -40,9 +41,10 @@ def windows(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
 
 
 def _windows(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
+    cuts = [place for place in range(1, len(text) + 1) if _is_boundary(text, place)]
     start, last = _after_space(text, 0), 0
     while start < len(text):
-        end = _end(text, start, size)
+        end = _end(text, start, size, cuts)
         if end <= last:  # nothing but overlap fits before the next word, which is as long as a window
             start = _after_space(text, last)
             continue
@@ -50,25 +52,26 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
         last = end
         if _after_space(text, end) == len(text):
             return
-        start = _after_space(text, _next(text, start, end, overlap))
+        start = _after_space(text, _next(start, end, overlap, cuts))
 
 
-def _end(text: str, start: int, size: int) -> int:
-    """Of the longest window from `start`, which is not white space."""
+def _end(text: str, start: int, size: int, cuts: Sequence[int]) -> int:
+    """Of the longest window from `start`, which is not white space; `cuts` are the boundaries of the text."""
     most = min(start + size, len(text))
-    end = next((place for place in range(most, start, -1) if _is_boundary(text, place)), most)
+    at = bisect_right(cuts, most) - 1
+    end = cuts[at] if at >= 0 and cuts[at] > start else most
     while text[end - 1].isspace():
         end -= 1
     return end
 
 
-def _next(text: str, start: int, end: int, overlap: int) -> int:
+def _next(start: int, end: int, overlap: int, cuts: Sequence[int]) -> int:
     """Where the next window begins: the first word that lies in the overlap, else at the end."""
     first = max(end - overlap, start + 1)
-    within_a_word = not _is_boundary(text, end)
-    return next(
-        (place for place in range(first, end) if _is_boundary(text, place)), first if within_a_word else end
-    )
+    at = bisect_left(cuts, first)
+    if at < len(cuts) and cuts[at] <= end:
+        return cuts[at]
+    return first  # the window ends within a word
 
 
 def _after_space(text: str, place: int) -> int:

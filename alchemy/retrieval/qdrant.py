@@ -4,8 +4,10 @@ A filtered search is exact: Qdrant scores every allowed passage, so it is never 
 unfiltered one is as good as Qdrant's HNSW graph.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
 
 import numpy as np
@@ -94,10 +96,24 @@ class Qdrant(Collection):
 
 @contextmanager
 def answering(setting: str) -> Iterator[None]:
-    """Raises Unavailable, naming the setting, where Qdrant does not answer."""
-    from qdrant_client.http.exceptions import ApiException
+    """Raises Unavailable, naming the setting, where Qdrant does not answer as it should.
 
+    Of the error only its kind is told: its text may hold the key, the address' password, or content.
+    """
+    from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+    from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+    # Besides its own: a proxy's page that is no JSON, and the folder of the form without a server.
     try:
         yield
-    except ApiException as error:
-        raise Unavailable(f"Qdrant does not answer as it should: {error}; is {setting} right?") from error
+    except (ApiException, QdrantException, JSONDecodeError, RuntimeError, sqlite3.Error) as error:
+        after = None
+        if isinstance(error, UnexpectedResponse):
+            reason = f"status {error.status_code}"
+        elif isinstance(error, ResourceExhaustedResponse):
+            reason, after = "status 429", float(error.retry_after_s)
+        else:
+            cause = error.source if isinstance(error, ResponseHandlingException) else error
+            reason = type(cause).__name__
+        told = f"Qdrant does not answer as it should ({reason}); is {setting} right?"
+        raise Unavailable(told, retry_after_s=after) from None

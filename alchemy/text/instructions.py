@@ -26,7 +26,7 @@ _TO_THE_MODEL = re.compile(
 )
 # What a page or a Markdown viewer loads or runs without being asked; naming the <img> element does neither.
 ACTIVE = re.compile(
-    r"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b[^>]*\s(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*=|<link\b[^>]*\shref\s*=",
+    r"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b[^<>]*\s(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*=|<link\b[^<>]*\shref\s*=",
     re.IGNORECASE,
 )
 

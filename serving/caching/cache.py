@@ -30,7 +30,8 @@ from alchemy.errors import Unavailable
 from serving.answer import Answer
 from serving.caching import cache_scripts as scripts
 from serving.caching.cache_checks import agree, wilson
-from serving.caching.equivalence import depends_on_today, meaning, normalized, plain_wording
+from serving.caching.equivalence import meaning, normalized, plain_wording
+from serving.caching.today import depends_on_today
 from serving.options import ServingOptions
 from serving.people.sealing import Sealing
 from serving.state import PREFIX, State

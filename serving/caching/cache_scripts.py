@@ -2,12 +2,12 @@
 
 Not for what an entry means; here it is bytes under a name. Keys, behind the prefix that is KEYS[1]:
 
-    <scope>:e:<id>      hash: record, vector (float16), meaning, documents (JSON list); expires
+    <scope>:e:<id>      hash: record, vector (float16); expires
     <scope>:m:<meaning> set of ids that mean the same; expires
     <scope>:ages        sorted set of ids by the millisecond at which they expire
     ages                the same over all scopes, members "<scope>:<id>"
     scopes              hash of scope -> JSON [tenant, release]
-    sizes               hash of "<scope>:<id>" -> bytes
+    sizes               hash of "<scope>:<id>" -> JSON [bytes, meaning, [documents]], which outlives the entry
     bytes               hash of scope -> bytes, and "" -> all bytes
     d:<document>        set of "<scope>:<id>" that cite it
 
@@ -19,22 +19,22 @@ _DROP = """
 local prefix = KEYS[1]
 local function drop(scope, id)
   local key = prefix .. scope .. ':e:' .. id
-  local held = redis.call('HMGET', key, 'meaning', 'documents')
   redis.call('DEL', key)
   redis.call('ZREM', prefix .. scope .. ':ages', id)
   if redis.call('ZREM', prefix .. 'ages', scope .. ':' .. id) == 0 then return 0 end
-  local size = redis.call('HGET', prefix .. 'sizes', scope .. ':' .. id) or '0'
+  -- The entry itself is gone by now, where it expired: it does so in the millisecond that `ages` names.
+  local kept = cjson.decode(redis.call('HGET', prefix .. 'sizes', scope .. ':' .. id))
+  if type(kept) == 'number' then kept = {kept, '', {}} end  -- bytes alone, as before; its sets expire in time
+  local size, meaning, documents = unpack(kept)
   redis.call('HDEL', prefix .. 'sizes', scope .. ':' .. id)
   redis.call('HINCRBY', prefix .. 'bytes', '', -size)
   if redis.call('HINCRBY', prefix .. 'bytes', scope, -size) <= 0 then
     redis.call('HDEL', prefix .. 'bytes', scope)
     redis.call('HDEL', prefix .. 'scopes', scope)
   end
-  if held[1] and held[1] ~= '' then redis.call('SREM', prefix .. scope .. ':m:' .. held[1], id) end
-  if held[2] then
-    for _, document in ipairs(cjson.decode(held[2])) do
-      redis.call('SREM', prefix .. 'd:' .. document, scope .. ':' .. id)
-    end
+  if meaning ~= '' then redis.call('SREM', prefix .. scope .. ':m:' .. meaning, id) end
+  for _, document in ipairs(documents) do
+    redis.call('SREM', prefix .. 'd:' .. document, scope .. ':' .. id)
   end
   return 1
 end
@@ -79,8 +79,7 @@ for i = 12, #ARGV do
   redis.call('PEXPIRE', prefix .. 'd:' .. ARGV[i], ttl, 'GT')
 end
 local size = #ARGV[4] + #ARGV[5]
-redis.call('HSET', key, 'record', ARGV[4], 'vector', ARGV[5], 'meaning', meaning,
-  'documents', #documents > 0 and cjson.encode(documents) or '[]')
+redis.call('HSET', key, 'record', ARGV[4], 'vector', ARGV[5])
 redis.call('PEXPIRE', key, ttl)
 if meaning ~= '' then
   redis.call('SADD', prefix .. scope .. ':m:' .. meaning, id)
@@ -89,7 +88,7 @@ if meaning ~= '' then
 end
 redis.call('ZADD', prefix .. scope .. ':ages', now + ttl, id)
 redis.call('ZADD', prefix .. 'ages', now + ttl, member)
-redis.call('HSET', prefix .. 'sizes', member, size)
+redis.call('HSET', prefix .. 'sizes', member, cjson.encode({size, meaning, documents}))
 redis.call('HINCRBY', prefix .. 'bytes', scope, size)
 redis.call('HSET', prefix .. 'scopes', scope, cjson.encode({ARGV[10], ARGV[11]}))
 local total = redis.call('HINCRBY', prefix .. 'bytes', '', size)

@@ -21,18 +21,21 @@ MODALS = {
 AUXILIARIES = BE | DO | HAVE | MODALS.keys()
 PAST = frozenset("was were did had".split())  # noqa: SIM905
 ASKS = frozenset("who whose when where why how what which consequence".split())  # noqa: SIM905
-IMPERSONAL = frozenset("i we you".split())  # noqa: SIM905
-GENITIVE = frozenset(("of", "for"))
+PRONOUNS = frozenset("i we you".split())  # noqa: SIM905
 PREPOSITIONS = frozenset(
-    """in on at about from to into onto by than before after since until till during over under above below
-    with without via through against between among across per as instead behind beyond outside inside except
-    despite toward towards around near within upon off""".split()  # noqa: SIM905
+    """for in on at about from to into onto by than before after since until till during over under above
+    below with without via through against between among across per as instead behind beyond outside inside
+    except despite toward towards around near within upon off""".split()  # noqa: SIM905
 )
 LINKS = frozenset(
     """if when whenever while because although though but unless whether that which who whose where why how
     what once""".split()  # noqa: SIM905
 )
-DETERMINERS = frozenset("a an the my our your its this these those no all any each every some".split())  # noqa: SIM905
+QUANTIFIERS = frozenset(
+    """all any each every both some most many few several no none nobody everybody anybody everyone anyone
+    everything anything nothing only half""".split()  # noqa: SIM905
+)
+DETERMINERS = QUANTIFIERS | frozenset("a an the my our your its this these those".split())  # noqa: SIM905
 _NUMBERS = {
     word: str(number)
     for number, word in enumerate(
@@ -52,11 +55,14 @@ _DATES = (
     re.compile(rf"\b(?P<m>{_MONTH})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<y>\d{{4}})\b", re.I),
 )
 _TOKEN = re.compile(r'"[^"]*"|`[^`]*`|\S+')
-_END = ",;:.?!)]"
+_END = ",;:.?!)]}"
+_BREAKS = frozenset(",;:.?!")
 _AMOUNT = re.compile(r"(?P<coin>[$€£¥]?)(?P<number>[-+]?\d[\d.,]*)(?P<unit>%|[A-Za-z°]{1,4})?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _KEY = re.compile(r"[A-Za-z]+-\d+")
 _ACRONYMS = re.compile(r"([A-Z]{2,})s")
+_GET = {"get": "be", "gets": "is", "got": "was"}
+_COINS = frozenset(("EUR", "USD", "eur", "usd", "euro", "euros"))
 BREAK = ","
 
 
@@ -67,8 +73,8 @@ def words_of(text: str) -> list[str]:
 
 def same(word: str) -> str:
     """The word that stands for all that say the same: singular, and the first of its row."""
-    if word in {"me", "us"}:
-        return "@me"
+    if word in {"me", "us", "an"}:
+        return {"me": "@me", "us": "@us", "an": "a"}[word]
     if not word.isalpha() or word != word.lower():
         return rewording.english().words.get(word, word)
     if word.endswith("ees"):  # employees: the stemmer leaves them as they are
@@ -76,6 +82,10 @@ def same(word: str) -> str:
     if not word.endswith(("ing", "ed")):
         word = stem(word)
     return rewording.english().words.get(word, word)
+
+
+def is_plural(word: str) -> bool:
+    return word.islower() and word.endswith("s") and same(word) != word
 
 
 def base(word: str) -> str:
@@ -86,32 +96,40 @@ def base(word: str) -> str:
 
 
 def is_participle(word: str) -> bool:
-    return word in rewording.english().past or (word.endswith("ed") and stem(word) != word)
+    return word in rewording.english().past or (word.islower() and word.endswith("ed") and stem(word) != word)
 
 
 def is_gerund(word: str) -> bool:
-    return word.isalpha() and word.endswith("ing") and stem(word) != word
+    return word.isalpha() and word.islower() and word.endswith("ing") and stem(word) != word
 
 
 def _tokens(text: str) -> list[str]:
-    """Words, numbers, names and breaks; what could be a name keeps its capitals."""
-    text = text.replace("’", "'").replace("“", '"').replace("”", '"')
+    """Words, numbers, names, marks and breaks; what could be a name keeps its capitals."""
+    text = text.replace("’", "'").replace("“", '"').replace("”", '"').rstrip(" ?.")
     for pattern in _DATES:
         text = pattern.sub(lambda m: f"{m['y']}-{MONTHS[m['m'].lower()]:02d}-{int(m['d']):02d}", text)
-    shouted = text.isupper()
     found: list[str] = []
+    first = True
     for match in _TOKEN.finditer(text):
         chunk = match[0]
         if chunk[0] in '"`':
             found.append(chunk)
+            first = False
             continue
-        core = chunk.rstrip(_END).lstrip("([{")
-        if core.strip("-–—"):
-            first = not found or found[-1] == BREAK
+        opened = chunk.lstrip("([{")
+        core = opened.rstrip(_END)
+        tail = opened[len(core) :]
+        if opened != chunk:
+            found.append("(")
+        if core:
             counted = bool(found) and found[-1][-1].isdigit() and len(core) < 3  # 5 MB is not 5 Mb
-            found += [core] if counted else _word(core.lower() if shouted else core, first=first)
-        if core != chunk.lstrip("([{") or not core.strip("-–—"):
-            found.append(BREAK)
+            found += [core] if counted else _word(core, first=first)
+            first = False
+        if tail:
+            # A range, a ratio and a factorial are no pause: 80 ... 90, 1 : 20, 5!
+            pause = tail in _BREAKS and not (tail in "!:" and (not core or core[-1].isdigit()))
+            found.append(BREAK if pause else tail)
+            first = tail[-1] in ".?!:"
     return found
 
 
@@ -122,27 +140,26 @@ def _word(word: str, *, first: bool) -> list[str]:
     for ending, full in _CONTRACTED.items():
         if lowered.endswith(ending) and len(lowered) > len(ending):
             return [lowered.removesuffix(ending), full]
-    if lowered.endswith("'s"):
-        owner = word[:-2]
-        return [owner.lower(), "is"] if owner.lower() in _SUBJECTS_OF_IS else _word(owner, first=first)
-    word = word.rstrip("'")
-    lowered = word.lower()
+    if lowered.endswith(("'s", "s'")):
+        owner = word[:-2] if lowered.endswith("'s") else word[:-1]
+        is_it = lowered.endswith("'s") and owner.lower() in _SUBJECTS_OF_IS
+        return [owner.lower(), "is"] if is_it else [*_word(owner, first=first), "'s"]
     if amount := _AMOUNT.fullmatch(word):
         number = amount["number"].rstrip(".,")
         number = number.replace(",", "") if _THOUSANDS.fullmatch(number.lstrip("+-")) else number
-        unit = amount["unit"] or amount["coin"]
-        return [number, _UNITS.get(unit, unit)] if unit else [number]
+        unit = amount["unit"] or ""
+        return [number, *filter(None, (_UNITS.get(unit, unit), amount["coin"]))]
     if acronyms := _ACRONYMS.fullmatch(word):
-        return [acronyms[1].lower()]
-    grammar = lowered in AUXILIARIES | IMPERSONAL | LINKS | PREPOSITIONS | DETERMINERS | {
-        "it",
-        "us",
-        "of",
-    }
-    if grammar and word not in {"A", "I"} and (word.isupper() if first else word != lowered):
-        return [f"^{lowered}"]  # the department IT, the month May
+        return [acronyms[1]]
+    if word in {"i", "I"}:
+        return ["i"]
+    grammar = lowered in AUXILIARIES | PRONOUNS | LINKS | PREPOSITIONS | DETERMINERS | {"it", "us", "of"}
+    if grammar and (word.isupper() and word != "A" if first else word != lowered):
+        return [f"^{lowered}"]  # the department IT, the month May, the point A
     if re.search(r"[\d_/\\@]|[a-z][A-Z]|[A-Z]{2}[a-z]", word) and not _KEY.fullmatch(word):
         return [word]
+    if not _KEY.fullmatch(word) and word != lowered and not (first and word[1:] == lowered[1:]):
+        return [word]  # Teams is not teams
     return [_NUMBERS.get(lowered, lowered)]
 
 
@@ -156,7 +173,10 @@ def _without_frames(tokens: list[str]) -> list[str]:
         while kept and kept[-1] == BREAK:
             kept = kept[:-1]
         for size in range(min(tables.longest, len(kept) - 1), 0, -1):
-            if tuple(kept[:size]) in tables.frames:
+            # One word alone may begin a name: a well pump, a question mark.
+            sure = {BREAK, "the"} | ASKS | AUXILIARIES
+            led = size > 1 or kept[1] in sure or (kept[1],) in tables.frames
+            if led and tuple(kept[:size]) in tables.frames:
                 kept = kept[size:]
                 break
             if tuple(kept[-size:]) in tables.frames and kept[-size - 1] == BREAK:
@@ -169,13 +189,15 @@ def _without_frames(tokens: list[str]) -> list[str]:
 def _rewritten(tokens: list[str]) -> list[str]:
     found = [*_replaced(tokens, rewording.english().phrases)]
     for i, token in enumerate(found):
-        if token in {"eur", "usd", "euro", "euros"} and i + 1 < len(found) and found[i + 1][0].isdigit():
-            found[i], found[i + 1] = found[i + 1], token
+        if token in _COINS and i + 1 < len(found) and found[i + 1][0].isdigit():
+            found[i], found[i + 1] = found[i + 1], token.lower()
+        if token in _COINS and i and found[i - 1][0].isdigit():
+            found[i] = token.lower()
         if token in {"min"} and i and found[i - 1][0].isdigit():
             found[i] = "minute"
         after = found[i + 1] if i + 1 < len(found) else ""
-        if token in {"get", "gets", "got"} and is_participle(after) and base(after) != after:
-            found[i] = "be"
+        if token in _GET and is_participle(after) and base(after) != after:
+            found[i] = _GET[token]
     return found
 
 
@@ -184,7 +206,8 @@ def _replaced(tokens: Sequence[str], phrases: Mapping[Words, Words]) -> Iterator
     i, longest = 0, max(map(len, phrases))
     while i < len(tokens):
         for size in range(min(longest, len(tokens) - i), 0, -1):
-            if (to := phrases.get(tuple(tokens[i : i + size]))) is not None:
+            row = tuple(token.lower() if token.isupper() else token for token in tokens[i : i + size])
+            if (to := phrases.get(row)) is not None:
                 yield from to
                 i += size
                 break

@@ -16,23 +16,16 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from alchemy.retrieval.lexical import MONTHS
 from alchemy.text.language import is_chinese
 from serving.caching import chinese, english
 from serving.caching.clause import Clause
 
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w")
+_FACTORIAL = re.compile(r"\d[!！][ ?.。？！!]*\Z")
 _LONGEST = 500  # characters; who writes more is not asking what another one asked in other words
 _ENDING = " ?!.。？！"
-_DAYS = "mon|tues|wednes|thurs|fri|satur|sun"
-_RELATIVE = re.compile(
-    r"(?i)\b(?:today|yesterday|tomorrow|tonight|ago|recent|recently|lately|upcoming|(?:last|this|next|past|"
-    r"coming|previous|current) (?:\w+ )?(?:night|morning|afternoon|evening|day|week|weekend|month|quarter|"
-    rf"year|season|sprint)s?|(?:{_DAYS})day|{'|'.join(name for name in MONTHS if len(name) > 3)})\b"
-    r"|(?-i:\bMay\b)|[今昨明前后]天|[今去明前]年|[上下本这][个]?(?:周|星期|礼拜|月|季|年)|最近|近期|刚才|过去|未来"
-    r"|周[一二三四五六日末]|星期[一二三四五六日天]|(?<!年)(?<!年 )(?:\d{1,2}|[一二三四五六七八九十]{1,2})月"
-)
+_BEFORE = {"<super>": "^", "<sub>": "_", "<fraction>": " ", "<circle>": " ", "<compat>": " "}
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ def meaning(question: str) -> Meaning | None:
     """The question's meaning; None where it is too long, in another language, or has no words to compare."""
     if len(question) > _LONGEST:
         return None
-    text = unicodedata.normalize("NFKC", question)
+    text = flattened(question)
     if is_chinese(text):
         found = chinese.sequence(text)
     elif english.reads(text):
@@ -69,8 +62,26 @@ def plain_wording(question: str) -> str:
     It keeps its own words and their order. Politeness alone takes two equal questions of 9 words to a
     cosine of 0.89 (all-MiniLM-L6-v2).
     """
-    text = unicodedata.normalize("NFKC", question)
+    text = flattened(question)
     return (chinese if is_chinese(text) else english).wording(text)
+
+
+def flattened(question: str) -> str:
+    """NFKC, but what stands above, below or in a sign of its own does not run into its neighbors.
+
+    NFKC alone makes 106 of 10⁶, and 21/2 of 2½.
+    """
+    if question.isascii():
+        return question
+    runs = (_BEFORE.get(tag, "") + "".join(run) for tag, run in itertools.groupby(question, key=_sign))
+    return unicodedata.normalize("NFKC", "".join(runs))
+
+
+def _sign(character: str) -> str:
+    """How the character is said to be made of others, where it is a number or stands above or below."""
+    tag = unicodedata.decomposition(character).partition(" ")[0]
+    is_number = unicodedata.numeric(character, None) is not None
+    return tag if tag in {"<super>", "<sub>"} or (tag in _BEFORE and is_number) else ""
 
 
 def same_question(one: str, other: str) -> bool:
@@ -82,14 +93,10 @@ def same_question(one: str, other: str) -> bool:
 def normalized(question: str) -> str:
     """The form in which questions are compared letter by letter: the exact tier's key.
 
-    NFKC, single blanks, no closing punctuation, and a small first letter where the next is small too, as
-    sentences begin with a capital whatever they are about. All other capitals stay: IT is not it, and names
-    of files, variables and branches differ by case alone.
+    `flattened`, single blanks, no closing punctuation, and a small first letter where the next is small too,
+    as sentences begin with a capital whatever they are about. All other capitals stay: IT is not it, and
+    names of files, variables and branches differ by case alone.
     """
-    text = _SPACE.sub(" ", unicodedata.normalize("NFKC", question)).strip().rstrip(_ENDING)
+    text = _SPACE.sub(" ", flattened(question)).strip()
+    text = text.rstrip(_ENDING) + ("!" if _FACTORIAL.search(text) else "")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
-
-
-def depends_on_today(question: str) -> bool:
-    """Whether the question counts from the day it is asked: last week, since March, 昨天."""
-    return bool(_RELATIVE.search(unicodedata.normalize("NFKC", question)))

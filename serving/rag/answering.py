@@ -26,6 +26,8 @@ from serving.watching.tracing import note
 
 log = logging.getLogger(__name__)
 
+_TITLE = 200  # characters of a caller's title that the model sees, and words are looked up in
+
 
 @dataclass(frozen=True)
 class _Ranked:
@@ -54,12 +56,16 @@ async def answer(rag: Rag, request: QueryRequest, question: str, asker: Principa
                 hits = await _retrieved(rag, stages, name, question, request.top_k)
         except Unavailable as error:
             log.warning("retrieval failed", extra={"reason": str(error)})
-            return _answered(rag, no_retrieval(question), (), stages, ["retrieval"])
+            return _answered(rag, no_retrieval(question), (), stages, ["retrieval"], answered=False)
         with stages.timed("rerank"):
             ranked = _reranked(question, hits)[: request.top_n]
         with stages.timed("generate"):
-            text, degraded = await _written(rag.finalists, question, ranked, request.collection_name)
-    return _answered(rag, text, ranked, stages, degraded)
+            fusion = await _written(rag.finalists, question, ranked, request.collection_name)
+    if fusion is None:
+        return _answered(rag, refusal(question), ranked, stages, (), answered=False)
+    lacking = (fusion.degraded, "fallback" if fusion.fell_back else None)
+    degraded = [feature for feature in lacking if feature]
+    return _answered(rag, fusion.text, ranked, stages, degraded, answered=fusion.answerable)
 
 
 async def _retrieved(rag: Rag, stages: Stages, name: str, question: str, k: int) -> list[Hit]:
@@ -88,17 +94,16 @@ def _reranked(question: str, hits: Sequence[Hit]) -> list[_Ranked]:
 
 async def _written(
     finalists: Finalists, question: str, ranked: Sequence[_Ranked], collection: str
-) -> tuple[str, list[str]]:
-    """The answer's text, and what it goes without."""
+) -> Fusion | None:
+    """The answer; None where nothing was found that one could be written from."""
     # Quotes are chosen by words: where none is shared, one would be as wrong as another.
     if not ranked or not (finalists.models or any(one.lexical for one in ranked)):
-        return refusal(question), []
+        return None
     fusion = Fusion(question, [_passage(one, collection) for one in ranked], None, finalists)
     async with aclosing(fusion.write()) as pieces:
         async for _ in pieces:
             pass
-    lacking = (fusion.degraded, "fallback" if fusion.fell_back else None)
-    return fusion.text, [feature for feature in lacking if feature]
+    return fusion
 
 
 def _passage(one: _Ranked, collection: str) -> Passage:
@@ -119,7 +124,7 @@ def _passage(one: _Ranked, collection: str) -> Passage:
         source="documents",
         kind="file",
         project=collection,
-        title=title or hit.document_id,
+        title=title[:_TITLE] or hit.document_id,
         section="",
         url=url,
         raw_key="",
@@ -131,11 +136,18 @@ def _passage(one: _Ranked, collection: str) -> Passage:
 
 
 def _answered(
-    rag: Rag, text: str, ranked: Sequence[_Ranked], stages: Stages, degraded: list[str]
+    rag: Rag,
+    text: str,
+    ranked: Sequence[_Ranked],
+    stages: Stages,
+    degraded: Sequence[str],
+    *,
+    answered: bool,
 ) -> Answered:
     for feature in degraded:
         note({"alchemy.degraded": feature})
         rag.metrics.degraded.labels(feature).inc()
+    rag.metrics.answers.labels("answered" if answered else "declined").inc()
     sources = [_source(one) for one in ranked]
     return Answered(answer=text, sources=sources, latency_ms=stages.latency_ms, degraded=degraded)
 

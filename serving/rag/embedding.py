@@ -97,10 +97,13 @@ class RemoteEmbedder:
             rows = sorted(response.json()["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], np.float32)
         except (httpx.HTTPError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable(f"LOCALAI_URL does not embed: {reason}") from None
+            # Not its text, which may hold the key, or the address with a password.
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+            reason = f"status {status}" if status else type(error).__name__
+            raise Unavailable(f"LOCALAI_URL does not embed ({reason})") from None
         except (ValueError, TypeError, KeyError) as error:
-            raise Unavailable(f"LOCALAI_URL answered with no embeddings: {error!r}") from None
+            reason = type(error).__name__
+            raise Unavailable(f"LOCALAI_URL answered with no embeddings ({reason})") from None
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.all(np.isfinite(norms) & (norms > 0)):
             raise Unavailable(f"LOCALAI_URL answered {len(texts)} texts with vectors of {vectors.shape}")

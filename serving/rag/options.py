@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alchemy.rag.vector_store import Strategy
@@ -13,6 +13,16 @@ SMALLEST_CHUNK, LARGEST_CHUNK = 32, 4096  # characters
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("has characters that no HTTP header may have")
+    return SecretStr(text)
+
+
+_Key = Annotated[SecretStr, AfterValidator(_sendable)]
 
 
 class RagOptions(BaseSettings):
@@ -28,7 +38,7 @@ class RagOptions(BaseSettings):
         description="A server that speaks OpenAI's protocol (LocalAI, Ollama, vLLM), with or without /v1: it "
         "embeds and answers. Default: the release's embedder, and model D or quotes.",
     )
-    localai_api_key: SecretStr | None = None
+    localai_api_key: _Key | None = None
     embedding_model: str | None = Field(
         None, validation_alias="EMBEDDING_MODEL", description="Its name at LOCALAI_URL, where it is needed."
     )
@@ -41,7 +51,7 @@ class RagOptions(BaseSettings):
         pattern=r"^(https?://|:memory:$)",
         description="Qdrant 1.16 or newer. Default: a folder in ALCHEMY_CACHE, in the dev profile alone.",
     )
-    qdrant_api_key: SecretStr | None = None
+    qdrant_api_key: _Key | None = None
 
     chunk_size: int = Field(
         512,

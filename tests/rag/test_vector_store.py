@@ -1,15 +1,22 @@
 """Collections in Qdrant: in memory, in a folder, and on a server that is not there."""
 
+import json
+import threading
+import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from alchemy.errors import Conflict, NotFound, Unavailable
 from alchemy.rag.hashing import hashed
@@ -265,3 +272,55 @@ def test_no_choice_of_names_lets_two_tenants_meet(tenants: set[str], names: set[
     qdrant = QdrantClient(":memory:")
     for name in made:  # Qdrant takes them
         qdrant.create_collection(name, vectors_config={})
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "after"),
+    [
+        (UnexpectedResponse(401, "no", b"sk-secret", httpx.Headers()), "status 401", None),
+        (ResponseHandlingException(httpx.LocalProtocolError("sk-secret")), "LocalProtocolError", None),
+        (ResourceExhaustedResponse("sk-secret", 7), "status 429", 7.0),
+        (json.JSONDecodeError("sk-secret", "<html>", 0), "JSONDecodeError", None),
+        (RuntimeError("sk-secret"), "RuntimeError", None),
+    ],
+)
+def test_whatever_goes_wrong_is_told_by_its_kind_alone(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str, after: float | None
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store._client, "collection_exists", fail)
+    with pytest.raises(Unavailable) as raised:
+        store.shape("c")
+    assert says in str(raised.value) and "QDRANT_URL" in str(raised.value)
+    assert raised.value.retry_after_s == after
+    assert "sk-secret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_store_that_is_closed_writes_no_further_batch(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alchemy.rag.vector_store._BATCH", 1)
+    filled(store)
+    begun, closing, batches = threading.Event(), threading.Event(), []
+    set_closing = store._closing.set
+
+    def told() -> None:
+        set_closing()
+        closing.set()
+
+    def upsert(*_: object, **__: object) -> None:
+        batches.append(1)
+        begun.set()
+        assert closing.wait(60)
+
+    monkeypatch.setattr(store._client, "upsert", upsert)
+    monkeypatch.setattr(store._closing, "set", told)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(store.replace, "c", "d", points(TEXTS[:3]))
+        assert begun.wait(60)
+        store.close()
+        with pytest.raises(Unavailable, match="stopping"):
+            writing.result(60)
+    assert len(batches) == 1

@@ -4,7 +4,9 @@ The two of `different_questions.jsonl` look alike and ask for something else; in
 access and parameters the question is the same and its scope another. Those of `same_questions.jsonl` ask the
 same in other words.
 `written` says when: "before" the guard was tuned, "after" it was finished, and "last", when nothing was to
-change any more; docs/cache.md has the figures of each.
+change any more; "review", by a reviewer of that guard, and "hunt", by ourselves after what the review found
+was mended: what passed the guard in these two led to its next version. "fresh" paraphrases came after it.
+docs/cache.md has the figures of each.
 """
 
 from dataclasses import dataclass

@@ -567,3 +567,40 @@ def test_wrong_options_are_named_without_their_values(
     with pytest.raises(BadConfig, match=re.escape(says)) as error:
         load_rag_options()
     assert "secret" not in str(error.value)
+
+
+def test_no_key_and_no_password_of_an_address_is_told(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    model.embed_status = 401
+    address = model.url.replace("http://", "http://user:hunter2@")
+    with serve(ready=False, rag=at(model, localai_url=address, localai_api_key="sk-secret\n")) as service:
+        status, message = refused(service.http.post("/ingest", json={"text": GATEWAY}))
+        told = service.http.get("/readyz").text
+    assert (status, "status 401" in message, "status 401" in told) == (503, True, True)
+    for text in (message, told):
+        assert "hunter2" not in text and "sk-secret" not in text
+    key = RagOptions(qdrant_api_key="sk-secret\n").qdrant_api_key
+    assert key and key.get_secret_value() == "sk-secret"
+    with pytest.raises(ValueError, match="no HTTP header may have"):
+        RagOptions(qdrant_api_key="schlüssel")
+
+
+def test_answers_are_counted_beside_what_they_go_without(service: Service) -> None:
+    ingest(service)
+    query(service)
+    query(service, "Which color has the moon?")
+    metrics = service.metrics()
+    assert 'answers_total{outcome="answered"} 1.0' in metrics
+    assert 'answers_total{outcome="declined"} 1.0' in metrics
+
+
+def test_of_a_long_title_the_model_sees_the_beginning(
+    knowledge: Knowledge, serve: Serve, model: Model
+) -> None:
+    with serve(ready=False, rag=at(model)) as service:
+        ingest(service, metadata={"title": "Gateway " * 1000})
+        query(service)
+    prompt = model.requests[-1]["messages"][-1]["content"]
+    assert 'title="Gateway Gateway' in prompt
+    assert len(prompt) < 1000

@@ -1,7 +1,10 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from alchemy.release import pin, read_release_alias, rollback, unpin
 from tests.serving.conftest import Knowledge, Serve, eventually
@@ -105,6 +108,26 @@ def test_a_release_that_does_not_load_keeps_the_old_one_and_says_why(
         mended.set()
         service.wait_for(second)
         assert service.http.get("/readyz").json()["problems"].get("release") is None
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_release_that_serves_without_a_part_gets_it_back(
+    knowledge: Knowledge, serve: Serve, asked: bool
+) -> None:
+    knowledge.champion()
+    lacking = ["intuition of lora_adapter: damaged"]
+    load = knowledge.load
+    knowledge.load = lambda release_id: replace(  # type: ignore[method-assign]
+        load(release_id), problems=tuple(lacking), **({"adapters": {}} if lacking else {})
+    )
+    with serve(load_retry_s=3600 if asked else 0.1, follow_s=600 if asked else 0.05) as service:
+        assert "damaged" in service.http.get("/readyz").json()["problems"]["parts"]
+        assert "intuition" in service.ask("Why?")["degraded"]
+        lacking.clear()
+        if asked:
+            assert service.http.post("/api/models/reload").json()["changed"]
+        eventually(lambda: "parts" not in service.http.get("/readyz").json()["problems"])
+        assert service.ask("When?")["intuition"]["text"] == "I recall ALPHA."
 
 
 def test_an_old_release_is_closed_when_its_last_request_ends(knowledge: Knowledge, serve: Serve) -> None:

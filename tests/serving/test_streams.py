@@ -59,6 +59,7 @@ def test_who_is_canceled_while_the_work_ends_does_not_go_on() -> None:
         return True
 
     async def at_every_moment() -> None:
-        assert [await cancel_after(turns) for turns in range(1, 20)][0]
+        canceled = [await cancel_after(turns) for turns in range(1, 20)]
+        assert canceled[0]
 
     asyncio.run(at_every_moment())
