@@ -129,7 +129,7 @@ export class Chat {
         this.session = begun;
         this.sessions.choose(begun);
       }
-      if (this.session) history.replaceState(null, "", this.home);
+      if (this.session && this.element.isConnected) history.replaceState(null, "", this.home);
       const body = this.session ? { question, session: this.session } : { question };
       for await (const event of askStream(body, abort.signal)) {
         const near = this.near();
