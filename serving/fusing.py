@@ -7,9 +7,10 @@ no cited passage supports are marked. Where it fails or cites nothing, quotes fo
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from alchemy.errors import Unavailable
 from alchemy.quoting import Citation, checked, cite, extract
@@ -23,6 +24,10 @@ from serving.output import OutputFilter
 from serving.watching.tracing import span
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SHORT = 8000  # characters of passages, which take a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,23 @@ class Fusion:
             if self.text:
                 self.fell_back = model is not self.finalists.models[0]
                 break
-        # Both read all passages word by word, in threads: nobody else waits for it.
         if self.finalists.models:
-            await asyncio.to_thread(self._judge)
+            await self._apart(self._judge)
             if not self.degraded:
                 return
             if self.text:
                 seam = _broke_off(self.question, self.degraded == "finalist")
                 self.text += seam
                 yield seam
-        if quotes := await asyncio.to_thread(self._quoted):
+        if quotes := await self._apart(self._quoted):
             self.text += quotes
             yield quotes
+
+    async def _apart(self, work: Callable[[], T]) -> T:
+        """What `work` gives, which reads all passages; in a thread, unless it is sooner done here."""
+        if sum(len(passage.text) for passage in self.passages) <= _SHORT:
+            return work()
+        return await asyncio.to_thread(work)
 
     async def _written(self, model: LanguageModel) -> AsyncGenerator[str, None]:
         """What the model writes, filtered; `degraded` where it failed."""
