@@ -9,7 +9,7 @@ once, what may be the beginning of something to filter is held until it is known
 
 import html
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from alchemy.errors import Unavailable
@@ -26,16 +26,26 @@ _PLAIN = re.compile(
     rf"[^\W\d_]++[-,.;!?’'\"”“{_PAUSE}]*+(?:[^\W\d_]++[,.;!?’'\"”{_PAUSE}]*+)*+(?:\s+|(?<=[{_PAUSE}]))"
 )
 _KEYWORD = re.compile(r"(?i)passw|secret|token|key|bearer|credential|密码|口令|密钥|令牌")
-_OPEN = re.compile(r"!?[\[<(`][^\]>)`]*\Z|-----BEGIN(?:(?!-----END)[\s\S])*\Z")
-_PICTURE = re.compile(r"!(?=\[(?!\d[\d, ]*\](?![(\[:])))")  # not "at last![1]"
-_LINK = re.compile(r"(?<=\])\(([^)]*)\)|(?<=\]:)\s*(\S+)")  # where [text](it) and [name]: it lead
-_AWAY = re.compile(r"<?(?:[a-z][a-z0-9+.-]*:|[/\\]{2})", re.IGNORECASE)  # to another place than the page's
+_OPEN = re.compile(r"!?[\[(`][^\]>)`]*\Z|</?[a-z][^>]*\Z|-----BEGIN(?:(?!-----END)[\s\S])*\Z", re.IGNORECASE)
+_PICTURE = re.compile(r"!+(?=\[(?!\d[\d, ]*\](?!\()))")  # not "at last![1]": no definition is left for it
+_LINK = re.compile(r"\]\((?:((?:(?!\]\()[^)])*)\))?")
+_DEFINITION = re.compile(r"\]:([\s>]*)(\S+)")
+_AWAY = re.compile(r"<?(?:[a-z][a-z0-9+.-]*:|[/\\]{2}|www\.)", re.IGNORECASE)  # from the page's own
+_LABEL = re.compile(r"\w+:")
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _IGNORED = re.compile(r"[\x00-\x20\u200b\ufeff]")  # by who reads an address
 _ADDRESS = re.compile(
-    r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.|\bjavascript:|\bdata:)[^\s<>\"'`)\]，。；]+", re.IGNORECASE
+    r"(?:[a-z][a-z0-9+.-]*:[/\\]{2}|(?<![a-z0-9])(?:www\.|javascript:|data:))[^\s<>\"'`)\]，。；]+",
+    re.IGNORECASE,
 )
+_OTHERS = re.compile(r"[^\s<>]*@")  # what stands before it was a user's name at another host
 _TAG = re.compile(r"<[^<>]*>")
+# The beginning of a tag that has attributes, or does something by itself; and of <scheme:...>.
+_MARKUP = re.compile(
+    r"<(?=/?[a-z][^<>]*(?:[=:]|\Z)|/?(?:script|style|iframe|frame|object|embed|form|base|link|meta|svg|math|input"
+    r"|button|video|audio|template|textarea|title|xmp|plaintext)\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -64,38 +74,63 @@ class OutputFilter:
             raise broken
 
     def clean(self, text: str) -> str:
-        """The whole text filtered; what is clean stays as it is."""
-        text = self._without("html", _TAG, text, lambda found: "" if ACTIVE.search(found[0]) else found[0])
-        text = self._without("picture", _PICTURE, text, lambda _: "")
-        text = self._without("link", _LINK, text, self._led)
-        text = self._without("link", _ADDRESS, text, lambda found: found[0] if self._held(found[0]) else "…")
-        text = self._without("html", _TAG, text, lambda found: "" if ACTIVE.search(found[0]) else found[0])
+        """The whole text filtered; what is clean stays as it is.
+
+        Something always stands where something was taken out: what is left must not join to a new link.
+        """
+        text = _TAG.sub(lambda tag: self._gone("html", "…") if ACTIVE.search(tag[0]) else tag[0], text)
+        text = _PICTURE.sub(lambda _: self._gone("picture", ""), text)
+        text = _LINK.sub(self._linked, text)
+        text = _DEFINITION.sub(self._defined, text)
+        text = _ADDRESS.sub(self._addressed, text)
+        text = _MARKUP.sub("‹", text)
         masked = self.sanitizer.mask(text)
-        return self._noted("secret", text, masked)
+        return self._gone("secret", masked) if masked != text else text
 
-    def _without(
-        self, kind: str, pattern: re.Pattern[str], text: str, instead: Callable[[re.Match[str]], str]
-    ) -> str:
-        return self._noted(kind, text, pattern.sub(instead, text))
-
-    def _noted(self, kind: str, before: str, after: str) -> str:
-        if after != before and kind not in self.removed:
+    def _gone(self, kind: str, instead: str) -> str:
+        if kind not in self.removed:
             self.removed.append(kind)
-        return after
+        return instead
 
-    def _led(self, found: re.Match[str]) -> str:
-        """Where a link leads, if it stays here or a passage holds that address."""
-        written = found[1] or found[2] or ""
-        read = _IGNORED.sub("", _ESCAPE.sub("", html.unescape(written)))
-        if not _AWAY.match(read) or self._held(written.split(maxsplit=1)[0].strip("<>")):
-            return found[0]
-        return "" if found[2] is None else " …"
+    def _linked(self, link: re.Match[str]) -> str:
+        """`](place)` as it is where it stays here or a passage holds it; else it is no link any more."""
+        place = link[1]
+        if place is None:
+            return "] ("
+        if not _leads_away(place):
+            return link[0] if _is_plain(place) else f"] ({place})"
+        return link[0] if _is_plain(place) and self._holds(place) else self._gone("link", "] …")
 
-    def _held(self, address: str) -> bool:
-        """Whether the address stands in a passage as it is, or is one's own."""
+    def _defined(self, definition: re.Match[str]) -> str:
+        """`]: place` in such a way that it defines no link, nor a picture, of that name."""
+        between, place = definition.groups()
+        if _LABEL.fullmatch(place) or not _leads_away(place):  # "[ERROR]: kafka: lost" leads nowhere
+            return definition[0]
+        held = _is_plain(place) and self._holds(place)
+        return f"] :{between}{place if held else self._gone('link', '…')}"
+
+    def _addressed(self, found: re.Match[str]) -> str:
+        others = _OTHERS.match(found.string, found.end())
+        return found[0] if self._holds(found[0]) and not others else self._gone("link", "…")
+
+    def _holds(self, address: str) -> bool:
+        """Whether it is a whole address, and stands in a passage as it is or is one's own."""
+        if not _ADDRESS.fullmatch(address):
+            return False
         address = address.rstrip(".,;:!?")
         stands = re.compile(re.escape(address) + r"(?![\w-]|\.\w)")  # not the beginning of another one
         return any(address == p.chunk.url or stands.search(p.text) for p in self.passages)
+
+
+def _leads_away(place: str) -> bool:
+    """Whether a browser would leave the page's own host for it, however it is written."""
+    first = (place.split(maxsplit=1) or [""])[0]  # the rest is a title, or makes it no link
+    return bool(_AWAY.match(_IGNORED.sub("", _ESCAPE.sub("", html.unescape(first)))))
+
+
+def _is_plain(place: str) -> bool:
+    """Whether it is read as it is written."""
+    return not re.search(r"[\s()<>\\]", place) and html.unescape(place) == place
 
 
 def _settled(text: str) -> int:

@@ -65,7 +65,7 @@ class EmbeddedValkey:
             try:
                 self._ensure()
                 log.warning("the embedded Valkey was gone and is back", extra={"folder": str(self._folder)})
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:  # a full disk, too, is looked at again
                 log.error("no embedded Valkey", extra={"reason": str(error)})
                 pause = _REST_S
 

@@ -25,8 +25,10 @@ _TO_THE_MODEL = re.compile(
     """
 )
 # What a page or a Markdown viewer loads or runs without being asked; naming the <img> element does neither.
+_BEFORE = r"[^>]{0,2000}[\s/\"']"  # bounded: tags in tags would be read over and over
 ACTIVE = re.compile(
-    r"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b[^<>]*\s(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*=|<link\b[^<>]*\shref\s*=",
+    rf"!\[[^\]\n]*\]\s*[\[(]|<[a-z]+\b{_BEFORE}(?:src|srcset|data|poster|http-equiv|on[a-z]+)\s*="
+    rf"|<link\b{_BEFORE}href\s*=",
     re.IGNORECASE,
 )
 
