@@ -898,7 +898,7 @@ def names_after(prefix: str) -> set[str]:
     made_before = get_args(Answer.model_fields["cached"].annotation)
     return {
         "d_": degraded,
-        "r_": lambda: named("output.py", r'_(?:without|noted)\("(\w+)"'),
+        "r_": lambda: named("output.py", r"""_gone\(["'](\w+)["']"""),
         "f_": lambda: set(Filters.model_fields),
         "cached_": lambda: {name for kind in made_before for name in get_args(kind)},
         "role_": lambda: set(ROLES),
