@@ -76,7 +76,8 @@ class OutputFilter:
     def clean(self, text: str) -> str:
         """The whole text filtered; what is clean stays as it is.
 
-        Something always stands where something was taken out: what is left must not join to a new link.
+        Something stands where a place or a tag was taken out: what is left must not join to a new link. Of a
+        picture all its marks go, which leaves a link, and that is judged next.
         """
         text = _TAG.sub(lambda tag: self._gone("html", "…") if ACTIVE.search(tag[0]) else tag[0], text)
         text = _PICTURE.sub(lambda _: self._gone("picture", ""), text)
